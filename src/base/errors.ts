@@ -1,0 +1,61 @@
+/** What callers may act on: the exit status of the command line, and what the operator does next. */
+const kinds = {
+  USAGE: { exit: 2, hint: "Run the command with `--help` for its options and examples." },
+  DATA_CORRUPT: { exit: 3, hint: "Run `tidemark check` on it, and restore from an older copy." },
+  DATA_TORN: { exit: 3, hint: "Run `tidemark check --repair`: it keeps a copy and cuts the tail." },
+  DATA_UNSUPPORTED: { exit: 4, hint: "A newer Tidemark may know it; nothing was guessed." },
+  TARGET_CANNOT_HOLD: { exit: 5, hint: "Choose a newer `--target`, or drop it with `--lossy`." },
+  LIMIT_EXCEEDED: { exit: 6, hint: "The input asks for more than the named limit allows." },
+  FILE_MISSING: { exit: 7, hint: "Check the path." },
+  FILE_EXISTS: { exit: 8, hint: "Choose another name, or remove it first." },
+  FILE_FAILED: { exit: 9, hint: "Check the disk, its space and the permissions." },
+  SERVER_NEEDED: { exit: 10, hint: "Name a stock server with `--server PATH`." },
+  SERVER_FAILED: { exit: 11, hint: "Read what the server said above." },
+  PROTOCOL_ERROR: { exit: 12, hint: "The peer does not speak RESP as expected." },
+} as const satisfies Record<string, { exit: number; hint: string }>;
+
+export type ErrorCode = keyof typeof kinds;
+
+/**
+ * A failure with a stable `code`; anything else that is thrown is a bug in this program.
+ *
+ * `offset` is the byte position in the input at which the trouble starts, where there is one.
+ * Messages read "Cannot <verb> <object>: <state found>" and carry the offset in words as well.
+ */
+export class Failure extends Error {
+  override readonly name = "Failure";
+  readonly code: ErrorCode;
+  readonly offset: number | undefined;
+  readonly hint: string;
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { cause?: unknown; offset?: number; hint?: string } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.offset = options.offset;
+    this.hint = options.hint ?? kinds[code].hint;
+  }
+
+  /** The exit status that the command line gives for this failure. */
+  get exit(): number {
+    return kinds[this.code].exit;
+  }
+}
+
+/** The exit statuses with the codes that cause them, for documentation and its test. */
+export const exitStatuses: readonly (readonly [number, ErrorCode])[] = Object.entries(kinds).map(
+  ([code, kind]) => [kind.exit, code as ErrorCode] as const,
+);
+
+/** Damage at a known byte of an input. */
+export function corrupt(offset: number, found: string): Failure {
+  return new Failure("DATA_CORRUPT", `${found} at byte ${offset}`, { offset });
+}
+
+/** Something well-formed perhaps, but of a version, type or opcode that is not known here. */
+export function unsupported(offset: number, found: string): Failure {
+  return new Failure("DATA_UNSUPPORTED", `${found} at byte ${offset}`, { offset });
+}
