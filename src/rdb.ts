@@ -31,7 +31,7 @@ export { type ErrorCode, Failure } from "./base/errors.ts";
 export { CommandWriter } from "./codec/rdb/commands.ts";
 export { crc64 } from "./codec/rdb/crc64.ts";
 export { createDumpPayload, encodeDump, encodeFunctionDump } from "./codec/rdb/dump.ts";
-export type { KeySink } from "./codec/rdb/key-sink.ts";
+export type { KeyHead, KeySink } from "./codec/rdb/key-sink.ts";
 export type { Layout } from "./codec/rdb/layout.ts";
 export * from "./codec/rdb/model.ts";
 export type { Parts, RdbEvent } from "./codec/rdb/parts.ts";

@@ -29,9 +29,9 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { compareBytes, type Slice, toLatin1 } from "../base/bytes.ts";
+import type { KeyHead } from "./rdb/key-sink.ts";
 import type {
   DataType,
-  KeyHead,
   StreamConsumer,
   StreamGroup,
   StreamId,

@@ -21,8 +21,8 @@
 import type { Slice } from "../../base/bytes.ts";
 import { type Argument, RespEncoder } from "../resp/encode.ts";
 import { createDumpPayload } from "./dump.ts";
-import type { KeySink } from "./key-sink.ts";
-import type { KeyHead, StreamGroup, StreamInfo, StreamPending, Target } from "./model.ts";
+import type { KeyHead, KeySink } from "./key-sink.ts";
+import type { StreamGroup, StreamInfo, StreamPending, Target } from "./model.ts";
 import type { Parts, RdbEvent } from "./parts.ts";
 import { formatScore } from "./score.ts";
 import { formatId } from "./stream.ts";

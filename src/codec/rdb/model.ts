@@ -2,31 +2,11 @@
  * The words that the RDB reader and the RDB writer share: what a value is made of, in which order
  * its parts come, and which servers a file can be written for.
  */
-import type { Slice } from "../../base/bytes.ts";
-import type { Layout } from "./layout.ts";
-
 /** Redis's data types; `module` stands for values that only a module can read. */
 export type DataType = "string" | "list" | "set" | "zset" | "hash" | "stream" | "module" | "array";
 
 /** Who defined the file's opcodes and types: numbers above 21 mean different things. */
 export type Family = "redis" | "valkey";
-
-/** A key and what stands with it. A reader at a key is one of these. */
-export type KeyHead = {
-  readonly database: number;
-  readonly key: Slice;
-  /** The number of the value's type, and the version of the file that it is from. */
-  readonly type: number;
-  readonly version: number;
-  readonly layout: Layout;
-  /** Unix milliseconds; null where the key does not expire. */
-  readonly expireAtMs: number | bigint | null;
-  readonly idleSeconds: number | null;
-  /** The LFU counter, 0 to 255. */
-  readonly frequency: number | null;
-  /** Metadata of Redis 8.6, as it stands in the file, opcode included. */
-  readonly metadata: Uint8Array | null;
-};
 
 /** Servers that the writer writes for: the oldest version that must load the file. */
 export const targets = [

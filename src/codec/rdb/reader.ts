@@ -51,7 +51,7 @@ import { quote } from "./target.ts";
 import { Templates } from "./template.ts";
 
 export type RdbReaderOptions = {
-  /** A larger string or packed container is refused. Default: 1 GiB. */
+  /** A larger string or packed container is refused; one of 16 KiB never is. Default: 1 GiB. */
   readonly maxElementBytes?: number;
   /**
    * Refuses duplicate keys and members, which servers refuse or lose, comparing up to so many of

@@ -1,6 +1,5 @@
 import type { Slice } from "../../base/bytes.ts";
-import type { KeySink } from "./key-sink.ts";
-import type { KeyHead } from "./model.ts";
+import type { KeyHead, KeySink } from "./key-sink.ts";
 import type { Parts, RdbEvent } from "./parts.ts";
 import { moduleOf } from "./vector-set.ts";
 import type { RdbWriter } from "./writer.ts";

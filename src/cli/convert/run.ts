@@ -1,0 +1,303 @@
+/**
+ * The command `convert`, in its phases: what is asked for, what is there, and then
+ *
+ *   an RDB              its keys through a pipe to the output
+ *   JSON lines          the same, made an RDB on the way
+ *   an AOF              its RDB part the same way, and its records as they are; or, where only the
+ *                       data that they amount to will do, replayed by a server first
+ */
+import { existsSync, statSync } from "node:fs";
+import { setImmediate } from "node:timers/promises";
+import { systemClock } from "../../base/clock.ts";
+import { Failure } from "../../base/errors.ts";
+import { JsonLineReader } from "../../codec/json-lines-read.ts";
+import type { Target } from "../../codec/rdb/model.ts";
+import { RdbReader } from "../../codec/rdb/reader.ts";
+import { RdbWriter } from "../../codec/rdb/writer.ts";
+import { InputFile } from "../../log/input-file.ts";
+import { type ExpiryPolicy, KeyPipe, type KeyPipeOptions } from "../../recovery/key-pipe.ts";
+import { RecordCopy } from "../../recovery/record-copy.ts";
+import { ScratchServer } from "../../recovery/scratch-server.ts";
+import { isEverything, type Selection } from "../../recovery/selection.ts";
+import { type DataSource, openSource, startsAsRdb } from "../data-source.ts";
+import { Progress } from "../render/progress.ts";
+import { formatCount, plural } from "../render/text.ts";
+import { walkFile } from "../walk.ts";
+import { type Form, formOf, targetOf } from "./form.ts";
+import { type Output, openOutput } from "./output.ts";
+
+export type ConvertFlags = {
+  readonly to?: Form;
+  readonly target?: Target;
+  readonly keys?: string[];
+  readonly exclude?: string[];
+  readonly regex?: string;
+  readonly type?: string[];
+  readonly db?: string[];
+  readonly prefixAdd?: string;
+  readonly ttl: "keep" | "shift" | "persist";
+  readonly lossy?: true;
+  readonly whole?: true;
+  readonly compress: boolean;
+  readonly module?: string[];
+  readonly server?: string;
+  readonly force?: true;
+  readonly json?: true;
+};
+
+type Source = DataSource | { readonly kind: "jsonl"; readonly path: string };
+
+/** Keys and members of one collection that are told apart: duplicates would stop servers. */
+const maxDistinct = 3_000_000;
+const headBytes = 64 * 1024;
+
+export async function convert(input: string, output: string, flags: ConvertFlags): Promise<void> {
+  const form = flags.to ?? formOf(output);
+  const source = openInput(input);
+  const pipe = readPipeOptions(flags, source);
+  if (!mustReplay(source, form, pipe)) {
+    await write(source, output, form, flags, pipe);
+    return;
+  }
+  if (source.kind !== "aof" && source.kind !== "appendonlydir") return;
+  if (flags.server === undefined) throw serverNeeded(input, form);
+  using server = ScratchServer.start(flags.server, source);
+  const path = await server.snapshot();
+  await write(openSource(path), output, form, flags, pipe);
+}
+
+/** What the data are, told by the content: JSON lines start as no other form does. */
+function openInput(path: string): Source {
+  if (existsSync(path) && statSync(path).isFile()) {
+    using file = InputFile.open(path);
+    if (file.head(1)[0] === 0x7b) return { kind: "jsonl", path };
+  }
+  return openSource(path);
+}
+
+/** Whether the commands of a log must become data. A log without commands is data already. */
+function mustReplay(source: Source, form: Form, pipe: KeyPipeOptions): boolean {
+  if (source.kind !== "aof" && source.kind !== "appendonlydir") return false;
+  const asIs = form === "aof" || form === "appendonlydir" || form === "resp";
+  if (asIs && changesNothing(pipe)) return false;
+  return hasRecords(source);
+}
+
+function hasRecords(source: DataSource): boolean {
+  if (source.kind !== "appendonlydir") return !isOnlyRdb(source.path);
+  const { files } = source.log;
+  return files.some(
+    (file) => file.sizeBytes !== 0 && !(file.role === "base" && isOnlyRdb(file.path)),
+  );
+}
+
+/** Whether a file is an RDB from its start to its end. */
+function isOnlyRdb(path: string): boolean {
+  using file = InputFile.open(path);
+  if (!startsAsRdb(file.head(headBytes))) return false;
+  const reader = new RdbReader();
+  for (let chunk = file.read(); chunk.length > 0; chunk = file.read()) {
+    reader.push(chunk);
+    for (let event = reader.next(); event; event = reader.next()) {
+      if (event === "key") reader.skip();
+      if (event === "end") return reader.rest().length === 0 && file.read().length === 0;
+    }
+  }
+  return true;
+}
+
+function changesNothing({ selection, expiry, prefix }: KeyPipeOptions): boolean {
+  return isEverything(selection ?? {}) && expiry?.kind === "keep" && prefix === undefined;
+}
+
+function serverNeeded(input: string, form: Form): Failure {
+  const found = `what its commands amount to, as ${form} or in part, is known only by a replay`;
+  return new Failure("SERVER_NEEDED", `Cannot convert "${input}": ${found}`);
+}
+
+function readPipeOptions(flags: ConvertFlags, source: Source): KeyPipeOptions {
+  const selection: Selection = {
+    ...(flags.keys && { keys: flags.keys }),
+    ...(flags.exclude && { exclude: flags.exclude }),
+    ...(flags.regex !== undefined && { regex: readRegex(flags.regex) }),
+    ...(flags.type && { types: flags.type.map(readType) }),
+    ...(flags.db && { databases: flags.db.map(readDatabase) }),
+  };
+  return {
+    selection,
+    expiry: readExpiry(flags, source),
+    maxDistinct,
+    ...(flags.prefixAdd !== undefined && { prefix: Buffer.from(flags.prefixAdd) }),
+  };
+}
+
+function readRegex(pattern: string): RegExp {
+  try {
+    return new RegExp(pattern, "u");
+  } catch (cause) {
+    throw new Failure("USAGE", `Cannot use --regex: ${(cause as Error).message}`, { cause });
+  }
+}
+
+const typeNames = ["string", "list", "set", "zset", "hash", "stream", "module", "array"];
+
+function readType(name: string): string {
+  if (typeNames.includes(name)) return name;
+  throw new Failure(
+    "USAGE",
+    `Cannot choose --type "${name}": it is none of ${typeNames.join(", ")}`,
+  );
+}
+
+function readDatabase(text: string): number {
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  throw new Failure("USAGE", `Cannot choose --db "${text}": it is no number`);
+}
+
+/** A log's expiries are left from when it was last written; an RDB says itself when it was made. */
+function readExpiry({ ttl }: ConvertFlags, source: Source): ExpiryPolicy {
+  if (ttl !== "shift") return { kind: ttl };
+  const toMs = systemClock.now();
+  if (source.kind === "rdb") return { kind: ttl, toMs };
+  const path = source.kind === "appendonlydir" ? source.log.files.at(-1)?.path : source.path;
+  return { kind: ttl, toMs, fromMs: statSync(path ?? source.path).mtimeMs };
+}
+
+async function write(
+  source: Source,
+  path: string,
+  form: Form,
+  flags: ConvertFlags,
+  pipeOptions: KeyPipeOptions,
+): Promise<void> {
+  const target = flags.target ?? defaultTarget(source);
+  using output = openOutput({
+    form,
+    path,
+    target,
+    mayReplace: flags.force === true,
+    whole: flags.whole === true,
+    lossy: flags.lossy === true,
+    writer: { compress: flags.compress, ...(flags.module && { modules: flags.module }) },
+  });
+  const pipe = new KeyPipe(output.sink, pipeOptions);
+  const records =
+    source.kind === "jsonl"
+      ? await pipeLines(source.path, pipe)
+      : await pipeFiles(source, pipe, output);
+  output.publish();
+  report({ path, form, target, flags, pipe, records, output });
+}
+
+function defaultTarget(source: Source): Target {
+  if (source.kind === "jsonl") return "redis:8";
+  const path = source.kind === "appendonlydir" ? source.log.files[0]?.path : source.path;
+  if (path === undefined) return "redis:8";
+  using file = InputFile.open(path);
+  const head = file.head(headBytes);
+  return startsAsRdb(head) ? targetOf(head) : "redis:8";
+}
+
+/** Reads the files of a source, in order. Returns how many records were passed on. */
+async function pipeFiles(source: DataSource, pipe: KeyPipe, output: Output): Promise<number> {
+  const files = source.kind === "appendonlydir" ? source.log.files : [source];
+  using progress = new Progress(files.reduce((sum, file) => sum + (file.sizeBytes ?? 0), 0));
+  let records = 0;
+  let hasRdb = false;
+  for (const { path } of files) {
+    using file = InputFile.open(path);
+    const isRdb = startsAsRdb(file.head(headBytes));
+    if (isRdb && hasRdb) throw new Failure("DATA_CORRUPT", `Cannot read "${path}": a second RDB`);
+    hasRdb ||= isRdb;
+    let copy: RecordCopy | undefined;
+    const openLog = (offset: number) => {
+      if (source.kind === "rdb") return trailingBytes;
+      // A log without an RDB has no keys to read, but what is written starts with one.
+      if (!hasRdb && records === 0) output.sink.finish();
+      copy = openRecords(path, offset, output);
+      return copy;
+    };
+    await walkFile(file, isRdb ? pipe : undefined, openLog, progress);
+    copy?.finish();
+    records += copy?.records ?? 0;
+  }
+  if (!hasRdb && records === 0) output.sink.finish();
+  return records;
+}
+
+/** Behind an RDB there may be a replication mark, say; servers don't look at it. */
+const trailingBytes = { push(): void {} };
+
+function openRecords(
+  path: string,
+  offset: number,
+  { record, keepsAnnotations }: Output,
+): RecordCopy {
+  if (record) return new RecordCopy(path, offset, record, keepsAnnotations);
+  throw new Failure("SERVER_NEEDED", `Cannot convert "${path}": commands start at byte ${offset}`, {
+    offset,
+  });
+}
+
+/** Makes an RDB of JSON lines, chunk by chunk, and reads that. */
+async function pipeLines(path: string, pipe: KeyPipe): Promise<number> {
+  using file = InputFile.open(path);
+  using progress = new Progress(file.stats.size);
+  const writer = new RdbWriter("redis:8", { compress: false, checksum: false });
+  const lines = new JsonLineReader(writer);
+  const pass = () => {
+    pipe.reader.push(writer.take());
+    pipe.drain();
+  };
+  for (let chunk = file.read(); chunk.length > 0; chunk = file.read()) {
+    lines.push(chunk);
+    pass();
+    progress.add(chunk.length);
+    await setImmediate();
+  }
+  lines.finish();
+  writer.finish();
+  pass();
+  return 0;
+}
+
+type Done = {
+  readonly path: string;
+  readonly form: Form;
+  readonly target: Target;
+  readonly flags: ConvertFlags;
+  readonly pipe: KeyPipe;
+  readonly records: number;
+  readonly output: Output;
+};
+
+/** On standard error: standard output may be what was asked for. */
+function report({ path, form, target, flags, pipe, records, output }: Done): void {
+  const { counts } = pipe;
+  const dropped = Object.fromEntries(output.dropped);
+  if (flags.json) {
+    const facts = {
+      output: path,
+      form,
+      target: form === "jsonl" ? null : target,
+      keys: counts,
+      records,
+      dropped,
+    };
+    process.stderr.write(`${JSON.stringify(facts)}\n`);
+    return;
+  }
+  const parts = [
+    `${plural(counts.written, "key")}${records > 0 ? `, ${plural(records, "record")}` : ""}`,
+  ];
+  if (counts.skipped > 0) parts.push(`${formatCount(counts.skipped)} not chosen`);
+  if (counts.expired > 0) parts.push(`${formatCount(counts.expired)} had expired`);
+  if (counts.empty > 0) parts.push(`${formatCount(counts.empty)} empty, left out`);
+  if (counts.unchecked > 0)
+    parts.push(`${formatCount(counts.unchecked)} not compared for duplicates`);
+  for (const [feature, times] of output.dropped)
+    parts.push(`lost: ${feature} (${formatCount(times)})`);
+  const name = path === "-" ? "standard output" : path;
+  const server = form === "jsonl" ? "" : ` for ${target}`;
+  process.stderr.write(`${name}: ${form}${server}, ${parts.join("; ")}\n`);
+}

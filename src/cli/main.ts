@@ -1,0 +1,43 @@
+#!/usr/bin/env node
+import { Failure } from "../base/errors.ts";
+import { run } from "./program.ts";
+import { printable } from "./render/text.ts";
+
+/** As `sysexits.h` has it: an internal software error. */
+const bugStatus = 70;
+
+function fail(error: unknown): void {
+  if (error instanceof Failure) {
+    console.error(`tidemark: ${printable(error.message)}\nhint: ${printable(error.hint)}`);
+    process.exitCode = error.exit;
+    return;
+  }
+  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  console.error("tidemark: this is a bug in Tidemark, please report it");
+  for (const line of stack.split("\n")) console.error(printable(line));
+  process.exitCode = bugStatus;
+}
+
+process.on("uncaughtException", (error) => {
+  fail(error);
+  process.exit();
+});
+// Whoever read the output has seen enough (`tidemark … | head`).
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit();
+});
+
+/** Where `engines` in package.json is not looked at. */
+const oldestNode = 24;
+
+try {
+  if (Number.parseInt(process.versions.node, 10) < oldestNode) {
+    throw new Failure("USAGE", `Cannot run on Node ${process.versions.node}: it is too old`, {
+      hint: `Install Node ${oldestNode} or newer.`,
+    });
+  }
+  process.exitCode = await run(process.argv.slice(2));
+} catch (error) {
+  fail(error);
+}

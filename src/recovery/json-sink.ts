@@ -1,0 +1,54 @@
+import type { Slice } from "../base/bytes.ts";
+import { JsonLineWriter, libraryLine, libraryOf } from "../codec/json-lines.ts";
+import type { KeyHead, KeySink } from "../codec/rdb/key-sink.ts";
+import type { Parts, RdbEvent } from "../codec/rdb/parts.ts";
+import { ExternalSort } from "./external-sort.ts";
+
+/** Writes a data set as canonical JSON lines: libraries, then keys by database and bytes. */
+export class JsonSink implements KeySink, Disposable {
+  readonly #emit: (text: string) => void;
+  readonly #lines = new ExternalSort();
+  readonly #members = new ExternalSort();
+  readonly #writer: JsonLineWriter;
+  #key = "";
+
+  /** @param whole gives values of any length instead of digests */
+  constructor(emit: (text: string) => void, whole = false) {
+    this.#emit = emit;
+    this.#writer = new JsonLineWriter(this.#members, whole);
+  }
+
+  library(code: Slice): void {
+    this.#lines.add(`${firstRank}${libraryOf(code).name}`, libraryLine(code));
+  }
+
+  /** Modules' own records belong to no key, and JSON lines have keys only. */
+  moduleAux(): void {}
+
+  begin(head: KeyHead): void {
+    this.#writer.begin(head);
+    this.#key = `${keyRank(head.database)}${head.key.latin1()}`;
+  }
+
+  accept(event: RdbEvent, parts: Parts): void {
+    const line = this.#writer.take(event, parts);
+    if (line !== undefined) this.#lines.add(this.#key, line);
+  }
+
+  finish(): void {
+    for (const line of this.#lines.drain()) this.#emit(line);
+  }
+
+  [Symbol.dispose](): void {
+    this.#lines[Symbol.dispose]();
+    this.#members[Symbol.dispose]();
+  }
+}
+
+/** Libraries stand before keys, and keys by database, whose number has 31 bits. */
+const firstRank = "\0";
+
+function keyRank(database: number): string {
+  const bytes = [24, 16, 8, 0].map((shift) => (database >> shift) & 0xff);
+  return `\x01${String.fromCharCode(...bytes)}`;
+}

@@ -1,0 +1,264 @@
+/**
+ * Keys on their way from an RDB to wherever they are wanted: chosen, renamed, given other expiries.
+ *
+ *   chunks ─► RdbReader ─► selection ─► prefix, expiry ─► KeySink
+ *
+ * WHY HERE. Everything that brings keys back (convert, restore, flashback) offers the same choices;
+ * they are made once, between the reader and any sink.
+ *
+ * A key is announced to the sink when its first element is there: collections without elements,
+ * which servers skip when they load a file, are left out and counted.
+ */
+import { Slice } from "../base/bytes.ts";
+import { Failure } from "../base/errors.ts";
+import type { KeyHead, KeySink } from "../codec/rdb/key-sink.ts";
+import type { RdbEvent } from "../codec/rdb/parts.ts";
+import { RdbReader } from "../codec/rdb/reader.ts";
+import { isEverything, KeyMatcher, type Selection } from "./selection.ts";
+
+/**
+ * What becomes of expiries. `keep`: they stay the times that they are. `shift`: what was left at
+ * the moment `fromMs` is left again at `toMs`; what had expired by then is gone. `persist`: none.
+ */
+export type ExpiryPolicy =
+  | { readonly kind: "keep" }
+  | { readonly kind: "shift"; readonly toMs: number; readonly fromMs?: number }
+  | { readonly kind: "persist" };
+
+export type KeyPipeOptions = {
+  readonly selection?: Selection;
+  readonly expiry?: ExpiryPolicy;
+  /** Put in front of every key. */
+  readonly prefix?: Uint8Array;
+  /** Keys and members compared for duplicates: see RdbReaderOptions. */
+  readonly maxDistinct?: number;
+};
+
+export type KeyPipeCounts = {
+  readonly read: number;
+  readonly written: number;
+  /** Not chosen. */
+  readonly skipped: number;
+  readonly empty: number;
+  /** Under `shift`: expired at the moment that expiries count from. */
+  readonly expired: number;
+  /** Members and keys that were not compared for duplicates: there were too many. */
+  readonly unchecked: number;
+};
+
+/** A module's record outside of keys is kept in memory whole, up to this. */
+const maxModuleAuxBytes = 64 * 2 ** 20;
+
+export class KeyPipe {
+  readonly reader: RdbReader;
+  readonly #sink: KeySink;
+  readonly #matcher: KeyMatcher;
+  readonly #selection: Selection;
+  readonly #expiry: ExpiryPolicy;
+  readonly #prefix: Uint8Array | undefined;
+  readonly #head = new MovingHead();
+  #counts = { read: 0, written: 0, skipped: 0, empty: 0, expired: 0 };
+  #state: "none" | "announced" | "waiting" | "dropped" | "module aux" = "none";
+  #hasNode = false;
+  #shiftMs = 0;
+  #moduleAux: Uint8Array[] = [];
+  #moduleAuxBytes = 0;
+
+  constructor(sink: KeySink, options: KeyPipeOptions = {}) {
+    const { selection = {}, expiry = { kind: "keep" }, prefix, maxDistinct = 0 } = options;
+    this.reader = new RdbReader({ maxDistinct });
+    this.#sink = sink;
+    this.#selection = selection;
+    this.#matcher = new KeyMatcher(selection);
+    this.#expiry = expiry;
+    this.#prefix = prefix;
+    if (expiry.kind === "shift" && expiry.fromMs !== undefined) {
+      this.#shiftMs = expiry.toMs - expiry.fromMs;
+    }
+  }
+
+  get counts(): KeyPipeCounts {
+    return { ...this.#counts, unchecked: this.reader.unchecked };
+  }
+
+  /** Passes on what the chunk that was pushed to `reader` holds. True: the RDB has ended in it. */
+  drain(): boolean {
+    for (let event = this.reader.next(); event; event = this.reader.next()) {
+      this.#take(event);
+      if (event !== "end") continue;
+      this.#sink.finish();
+      return true;
+    }
+    return false;
+  }
+
+  #take(event: RdbEvent): void {
+    const { parts } = this.reader;
+    switch (event) {
+      case "key":
+        this.#key();
+        return;
+      case "aux":
+        this.#aux();
+        return;
+      case "function":
+        // A library belongs to no key: it comes along when everything does.
+        if (this.#isWhole) this.#sink.library(parts.first);
+        return;
+      case "module aux":
+        this.#takeModuleAux();
+        return;
+      case "database":
+      case "size":
+      case "slot info":
+      case "slot import":
+      case "end":
+        return;
+      default:
+        this.#element(event);
+    }
+  }
+
+  get #isWhole(): boolean {
+    return isEverything(this.#selection);
+  }
+
+  /** Without another moment, expiries count from when the file was made. */
+  #aux(): void {
+    const { first, second } = this.reader.parts;
+    if (this.#expiry.kind !== "shift" || this.#expiry.fromMs !== undefined) return;
+    if (first.latin1() === "ctime")
+      this.#shiftMs = this.#expiry.toMs - Number(second.latin1()) * 1000;
+  }
+
+  #key(): void {
+    const { reader } = this;
+    this.#counts.read++;
+    if (!this.#matcher.matches(reader)) {
+      this.#counts.skipped++;
+      reader.skip();
+      return;
+    }
+    if (this.#hasExpired(reader.expireAtMs)) {
+      this.#counts.expired++;
+      reader.skip();
+      return;
+    }
+    this.#head.take(reader, this.#prefix);
+    this.#head.expireAtMs = this.#moved(reader.expireAtMs);
+    this.#state = "waiting";
+    this.#hasNode = false;
+  }
+
+  #hasExpired(expireAtMs: number | bigint | null): boolean {
+    if (this.#expiry.kind !== "shift" || expireAtMs === null) return false;
+    return expireAtMs <= this.#expiry.toMs - this.#shiftMs;
+  }
+
+  #moved(expireAtMs: number | bigint | null): number | bigint | null {
+    if (expireAtMs === null || this.#expiry.kind === "persist") return null;
+    if (this.#expiry.kind === "keep") return expireAtMs;
+    return typeof expireAtMs === "number"
+      ? expireAtMs + this.#shiftMs
+      : expireAtMs + BigInt(this.#shiftMs);
+  }
+
+  #element(event: RdbEvent): void {
+    const { parts } = this.reader;
+    if (this.#state === "waiting" && !this.#announce(event)) return;
+    if (this.#state === "module aux") {
+      this.#endModuleAux();
+      return;
+    }
+    if (this.#state === "dropped") {
+      if (event === "end value") this.#state = "none";
+      return;
+    }
+    if (event === "field" && parts.fieldExpireAtMs !== -1) {
+      parts.fieldExpireAtMs = this.#moved(parts.fieldExpireAtMs) ?? -1;
+    }
+    this.#sink.accept(event, parts);
+    if (event === "end value" || event === "string") this.#state = "none";
+  }
+
+  /** Tells the sink of a key as soon as it is known not to be empty. */
+  #announce(event: RdbEvent): boolean {
+    const { parts } = this.reader;
+    const isStream = this.#head.layout.type === "stream";
+    if (event === "begin" && !isStream && parts.count <= 0) {
+      if (parts.count === 0) this.#drop();
+      return false;
+    }
+    if (event === "node" && !isStream) {
+      this.#hasNode = true;
+      return false;
+    }
+    if (event === "end value") {
+      this.#drop();
+      this.#state = "none";
+      return false;
+    }
+    this.#sink.begin(this.#head);
+    this.#counts.written++;
+    this.#state = "announced";
+    if (this.#hasNode) {
+      this.#sink.accept("begin", parts);
+      this.#sink.accept("node", parts);
+    }
+    return true;
+  }
+
+  #drop(): void {
+    this.#counts.empty++;
+    this.#state = "dropped";
+  }
+
+  #takeModuleAux(): void {
+    const { first } = this.reader.parts;
+    this.#state = "module aux";
+    this.#moduleAuxBytes += first.length;
+    if (this.#moduleAuxBytes > maxModuleAuxBytes) {
+      throw new Failure(
+        "LIMIT_EXCEEDED",
+        `Cannot read a module's record of more than ${maxModuleAuxBytes} bytes`,
+        { offset: this.reader.position },
+      );
+    }
+    this.#moduleAux.push(first.copy());
+  }
+
+  #endModuleAux(): void {
+    if (this.#isWhole) this.#sink.moduleAux(Buffer.concat(this.#moduleAux));
+    this.#moduleAux = [];
+    this.#moduleAuxBytes = 0;
+    this.#state = "none";
+  }
+}
+
+/** The reader's key as the sink sees it. Its own copy: it outlives the chunk that the key came in. */
+class MovingHead implements KeyHead {
+  database = 0;
+  readonly key = new Slice();
+  type = 0;
+  version = 0;
+  layout: KeyHead["layout"] = { type: "string", encoding: "plain", pieces: [] };
+  expireAtMs: number | bigint | null = null;
+  idleSeconds: number | null = null;
+  frequency: number | null = null;
+  metadata: Uint8Array | null = null;
+
+  take(reader: KeyHead, prefix: Uint8Array | undefined): void {
+    const { bytes, start, end } = reader.key;
+    const at = prefix?.length ?? 0;
+    const own = this.key.reserve(at + end - start);
+    if (prefix) own.set(prefix);
+    for (let i = start; i < end; i++) own[at + i - start] = bytes[i] as number;
+    this.database = reader.database;
+    this.type = reader.type;
+    this.version = reader.version;
+    this.layout = reader.layout;
+    this.idleSeconds = reader.idleSeconds;
+    this.frequency = reader.frequency;
+    this.metadata = reader.metadata;
+  }
+}
