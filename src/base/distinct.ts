@@ -1,10 +1,4 @@
-import { randomBytes } from "node:crypto";
 import type { Slice } from "./bytes.ts";
-
-/** Not the same in any two processes, so that nobody can prepare strings that collide. */
-const seeds = randomBytes(8);
-const firstSeed = seeds.readUInt32LE(0);
-const secondSeed = seeds.readUInt32LE(4);
 
 /** At first, and after `clear()`. */
 const smallSlots = 128;
@@ -36,8 +30,8 @@ export class Distinct {
   add(slice: Slice, salt = 0): boolean {
     const { bytes, start, end } = slice;
     // Two multiplicative hashes with different primes, each mixed at the end (as in MurmurHash3).
-    let a = firstSeed ^ salt;
-    let b = secondSeed + salt;
+    let a = 0x811c9dc5 ^ salt;
+    let b = 0x9747b28c + salt;
     for (let i = start; i < end; i++) {
       const byte = bytes[i] as number;
       a = Math.imul(a ^ byte, 0x01000193);

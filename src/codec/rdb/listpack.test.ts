@@ -86,8 +86,9 @@ test("next() reads both forms of a back-length of all ones, and no other with a 
     }
     const shorter = bytes(head, new Uint8Array(size - 1).fill(0x78));
     shorter[1] = (size - 1) & 0xff;
-    const padded = bytes([0], [backLength(entry.length - 1)[0] as number | 0x80]);
-    const wrong = around(bytes(shorter, padded, backLength(entry.length - 1).subarray(1), rest), 2);
+    const [first, ...others] = backLength(entry.length - 1);
+    const padded = bytes([0, (first as number) | 0x80], others);
+    const wrong = around(bytes(shorter, padded, rest), 2);
     assert.throws(() => read(wrong), corrupt(/A wrong back-length/));
   }
 });
