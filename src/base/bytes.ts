@@ -56,8 +56,7 @@ export class Slice {
 
   /** Owned bytes. */
   copy(): Uint8Array {
-    // Not `slice()`: that of a Buffer, which is what files and sockets give, makes a view.
-    return new Uint8Array(this.view());
+    return copyBytesOf(this.bytes, this.start, this.end);
   }
 
   /** One character a byte: keys a `Map` or `Set` without losing anything. */
@@ -67,6 +66,11 @@ export class Slice {
 }
 
 export const empty = new Uint8Array(0);
+
+/** Owned bytes. Not `slice()`: that of a Buffer, which is what files and sockets give, is a view. */
+export function copyBytesOf(bytes: Uint8Array, start = 0, end = bytes.length): Uint8Array {
+  return new Uint8Array(bytes.subarray(start, end));
+}
 
 /** One character a byte. */
 export function toLatin1(bytes: Uint8Array, start = 0, end = bytes.length): string {

@@ -12,6 +12,13 @@ const kinds = {
   SERVER_NEEDED: { exit: 10, hint: "Name a stock server with `--server PATH`." },
   SERVER_FAILED: { exit: 11, hint: "Read what the server said above." },
   PROTOCOL_ERROR: { exit: 12, hint: "The peer does not speak RESP as expected." },
+  SERVER_UNREACHABLE: { exit: 13, hint: "Check the address, and that the server runs." },
+  SERVER_LOST: { exit: 14, hint: "Look into the log of the server; then try again." },
+  SERVER_DENIED: { exit: 15, hint: "Check the user, the password and the user's permissions." },
+  TLS_FAILED: { exit: 16, hint: "Check the certificates, and that the port speaks TLS." },
+  REPLICATION_REFUSED: { exit: 17, hint: "Ask whoever runs the server to allow PSYNC." },
+  ABORTED: { exit: 18, hint: "It was stopped on request." },
+  SERVER_BUSY: { exit: 75, hint: "Nothing was changed; try again." },
 } as const satisfies Record<string, { exit: number; hint: string }>;
 
 export type ErrorCode = keyof typeof kinds;

@@ -4,9 +4,11 @@
  * Every line is checked before it is written: a wrong one is refused by its number, what is wrong
  * with it, and where. A value that is a digest only cannot come back, and is refused too.
  *
- * The writer is the way to everything else: what it wrote can be read as any RDB.
+ * The writer is the way to everything else: what it wrote can be read as any RDB, line by line. What
+ * only that shows (a key that comes twice, consumers that contradict their group) is then told by
+ * the line as well.
  */
-import { Slice } from "../base/bytes.ts";
+import { copyBytesOf, Slice } from "../base/bytes.ts";
 import { Failure } from "../base/errors.ts";
 import { encodeStreamNodes, type NewEntry } from "./rdb/encode-stream-node.ts";
 import type { StreamGroup, StreamId, StreamInfo } from "./rdb/model.ts";
@@ -22,13 +24,16 @@ const LF = 10;
 
 export class JsonLineReader {
   readonly #writer: RdbWriter;
+  readonly #onLine: () => void;
   #database = -1;
   #number = 0;
   #rest: Uint8Array[] = [];
   #restBytes = 0;
 
-  constructor(writer: RdbWriter) {
+  /** @param onLine is called when a line has been written */
+  constructor(writer: RdbWriter, onLine: () => void = () => {}) {
     this.#writer = writer;
+    this.#onLine = onLine;
   }
 
   /** Takes a chunk, cut anywhere. @throws Failure DATA_CORRUPT, with the number of the line */
@@ -40,7 +45,7 @@ export class JsonLineReader {
       from = lf + 1;
     }
     // The chunk is the caller's again: what is left is copied.
-    if (from < chunk.length) this.#keep(chunk.slice(from));
+    if (from < chunk.length) this.#keep(copyBytesOf(chunk, from));
   }
 
   /** The last line need not have a line end. */
@@ -63,15 +68,28 @@ export class JsonLineReader {
     this.#rest = [];
     this.#restBytes = 0;
     if (text.trim() === "") return;
+    const value = this.#parse(text);
     try {
-      this.#line(new Json(JSON.parse(text), ""));
+      this.#line(new Json(value, ""));
+      this.#onLine();
     } catch (cause) {
-      if (cause instanceof Failure && cause.code !== "DATA_CORRUPT") throw cause;
-      const found = cause instanceof Error ? cause.message : String(cause);
-      throw new Failure("DATA_CORRUPT", `Cannot read JSON lines: line ${this.#number}: ${found}`, {
-        cause,
-      });
+      if (!(cause instanceof Failure && cause.code === "DATA_CORRUPT")) throw cause;
+      throw this.#wrong(cause.message, cause);
     }
+  }
+
+  #parse(text: string): unknown {
+    try {
+      return JSON.parse(text);
+    } catch (cause) {
+      throw this.#wrong((cause as Error).message, cause);
+    }
+  }
+
+  #wrong(found: string, cause: unknown): Failure {
+    const message = `Cannot read JSON lines: line ${this.#number}: ${found}`;
+    const hint = cause instanceof DigestOnly ? cause.hint : "Correct the line, or leave it out.";
+    return new Failure("DATA_CORRUPT", message, { cause, hint });
   }
 
   #line(line: Json): void {

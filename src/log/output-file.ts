@@ -24,8 +24,9 @@ const bufferBytes = 512 * 1024;
 export class OutputFile implements Disposable {
   readonly #path: string;
   readonly #part: string;
-  readonly #buffer = new Uint8Array(bufferBytes);
+  readonly #buffer = Buffer.allocUnsafe(bufferBytes);
   #fd: number | undefined;
+  #hasItsName = false;
   #filled = 0;
   #size = 0;
 
@@ -65,6 +66,18 @@ export class OutputFile implements Disposable {
     this.#filled += bytes.length;
   }
 
+  /** Takes text of one character a byte. Millions of short ones cost no memory this way. */
+  writeLatin1(text: string): void {
+    if (text.length >= bufferBytes) {
+      this.write(Buffer.from(text, "latin1"));
+      return;
+    }
+    if (this.#filled + text.length > bufferBytes) this.#flush();
+    this.#buffer.write(text, this.#filled, "latin1");
+    this.#filled += text.length;
+    this.#size += text.length;
+  }
+
   #flush(): void {
     this.#writeAll(this.#buffer.subarray(0, this.#filled));
     this.#filled = 0;
@@ -86,6 +99,7 @@ export class OutputFile implements Disposable {
       fdatasyncSync(this.#fd as number);
       this.#close();
       renameSync(this.#part, this.#path);
+      this.#hasItsName = true;
       syncFolder(dirname(this.#path));
     } catch (cause) {
       throw fileFailure("write", this.#path, cause);
@@ -99,9 +113,8 @@ export class OutputFile implements Disposable {
 
   /** Removes what was not published. */
   [Symbol.dispose](): void {
-    if (this.#fd === undefined) return;
     this.#close();
-    rmSync(this.#part, { force: true });
+    if (!this.#hasItsName) rmSync(this.#part, { force: true });
   }
 }
 

@@ -17,7 +17,7 @@ import { join } from "node:path";
 import { Failure } from "../base/errors.ts";
 import type { Sorter } from "../codec/json-lines.ts";
 
-const defaultMaxHeldBytes = 24 * 2 ** 20;
+const defaultMaxHeldBytes = 12 * 2 ** 20;
 const firstHeldBytes = 64 * 1024;
 const fanIn = 32;
 const bufferBytes = 64 * 1024;

@@ -22,7 +22,13 @@ import { isEverything, KeyMatcher, type Selection } from "./selection.ts";
  */
 export type ExpiryPolicy =
   | { readonly kind: "keep" }
-  | { readonly kind: "shift"; readonly toMs: number; readonly fromMs?: number }
+  | {
+      readonly kind: "shift";
+      readonly toMs: number;
+      readonly fromMs: number;
+      /** Whether the time at which the RDB says it was made, if it does, goes before `fromMs`. */
+      readonly orCtime?: boolean;
+    }
   | { readonly kind: "persist" };
 
 export type KeyPipeOptions = {
@@ -72,9 +78,7 @@ export class KeyPipe {
     this.#matcher = new KeyMatcher(selection);
     this.#expiry = expiry;
     this.#prefix = prefix;
-    if (expiry.kind === "shift" && expiry.fromMs !== undefined) {
-      this.#shiftMs = expiry.toMs - expiry.fromMs;
-    }
+    if (expiry.kind === "shift") this.#shiftMs = expiry.toMs - expiry.fromMs;
   }
 
   get counts(): KeyPipeCounts {
@@ -123,12 +127,11 @@ export class KeyPipe {
     return isEverything(this.#selection);
   }
 
-  /** Without another moment, expiries count from when the file was made. */
   #aux(): void {
     const { first, second } = this.reader.parts;
-    if (this.#expiry.kind !== "shift" || this.#expiry.fromMs !== undefined) return;
-    if (first.latin1() === "ctime")
-      this.#shiftMs = this.#expiry.toMs - Number(second.latin1()) * 1000;
+    if (this.#expiry.kind !== "shift" || !this.#expiry.orCtime) return;
+    if (first.latin1() !== "ctime" || !/^\d{1,12}$/.test(second.latin1())) return;
+    this.#shiftMs = this.#expiry.toMs - Number(second.latin1()) * 1000;
   }
 
   #key(): void {
@@ -175,7 +178,9 @@ export class KeyPipe {
       return;
     }
     if (event === "field" && parts.fieldExpireAtMs !== -1) {
-      parts.fieldExpireAtMs = this.#moved(parts.fieldExpireAtMs) ?? -1;
+      const moved = this.#moved(parts.fieldExpireAtMs);
+      // A field that has expired stays, and may not be moved to before 1970.
+      parts.fieldExpireAtMs = moved === null ? -1 : moved > 0 ? moved : 0;
     }
     this.#sink.accept(event, parts);
     if (event === "end value" || event === "string") this.#state = "none";

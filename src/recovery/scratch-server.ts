@@ -72,7 +72,7 @@ export class ScratchServer implements Disposable {
 
   /** Waits until the log is loaded, and has it written as an RDB. Returns the file's path. */
   async snapshot(): Promise<string> {
-    using connection = await this.#connect();
+    await using connection = await this.#connect();
     for (;;) {
       const error = errorText(await this.#ask(connection, "PING"));
       if (error === undefined) break;
@@ -88,7 +88,7 @@ export class ScratchServer implements Disposable {
     for (;;) {
       if (this.#hasEnded) throw this.#failure("it has ended");
       try {
-        return await Connection.open(join(this.#folder, "socket"));
+        return await Connection.open({ path: join(this.#folder, "socket") });
       } catch {
         // The socket is made a moment after the process, and that is all there is to wait for.
         await sleep(pollMs);

@@ -13,12 +13,15 @@
  *   1. A SELECT precedes the first command of each database.
  *   2. What the target has no command for is refused by key and feature, or counted: see
  *      `target.ts`. What no command can make is always counted: LRU and LFU counters, when a
- *      consumer was last seen, and on redis:6.0 consumers without pending entries.
- *   3. Memory: one batch of elements, and the pending entries of one consumer group.
+ *      consumer was last seen, pending entries that were deleted from their stream, and on
+ *      redis:6.0 consumers without pending entries.
+ *   3. Memory: one batch of elements, the pending entries of one consumer group, and 16 bytes for
+ *      each entry of one stream, up to `maxComparedIds`.
  *
  * The commands of a key make it from nothing: they are meant for an empty server.
  */
-import type { Slice } from "../../base/bytes.ts";
+import { Slice } from "../../base/bytes.ts";
+import { Distinct } from "../../base/distinct.ts";
 import { type Argument, RespEncoder } from "../resp/encode.ts";
 import { createDumpPayload } from "./dump.ts";
 import type { KeyHead, KeySink } from "./key-sink.ts";
@@ -28,13 +31,27 @@ import { formatScore } from "./score.ts";
 import { formatId } from "./stream.ts";
 import { type Capabilities, capabilities, type Feature, Losses, quote } from "./target.ts";
 import { moduleOf } from "./vector-set.ts";
+import { hasHistory } from "./writer-stream.ts";
+import type { ValueOptions } from "./writer-value.ts";
 
 const batchElements = 64;
 const batchBytes = 64 * 1024;
+/** HPEXPIREAT of Redis refuses times from here on, though a file may have later ones. */
+const endOfRedisFieldExpiry = 2 ** 46;
+/** In a longer stream, pending entries are not looked for: all are taken to be there. */
+const maxComparedIds = 4_000_000;
+
+export type CommandOptions = {
+  /** Drop and count what the target cannot hold, instead of failing. Default: false. */
+  readonly lossy?: boolean;
+  /** Module types that the target has besides its own. */
+  readonly modules?: ValueOptions["modules"];
+};
 
 export class CommandWriter implements KeySink {
   readonly #out = new RespEncoder();
   readonly #can: Capabilities;
+  readonly #modules: ReadonlySet<string> | "any";
   readonly #losses: Losses;
   #database = -1;
   #head: KeyHead | undefined;
@@ -46,12 +63,19 @@ export class CommandWriter implements KeySink {
   #raw: Uint8Array[] = [];
   #isDropped = false;
   #entries = 0;
+  /** Of the entries of a stream; `unchecked` counts over all streams. */
+  readonly #ids = new Distinct(maxComparedIds);
+  #uncheckedBefore = 0;
+  readonly #id = new Slice();
+  /** Ids of pending entries that the stream does not have. */
+  readonly #deleted = new Set<string>();
   #group: StreamGroup | undefined;
   #consumer: Uint8Array | undefined;
   readonly #pending = new Map<string, StreamPending>();
 
-  constructor(target: Target, lossy = false) {
+  constructor(target: Target, { lossy = false, modules = [] }: CommandOptions = {}) {
     this.#can = capabilities[target];
+    this.#modules = modules === "any" ? modules : new Set([...this.#can.modules, ...modules]);
     this.#losses = new Losses(target, lossy);
   }
 
@@ -86,6 +110,9 @@ export class CommandWriter implements KeySink {
     this.#key = head.key.view();
     this.#isDropped = false;
     this.#entries = 0;
+    this.#ids.clear();
+    this.#uncheckedBefore = this.#ids.unchecked;
+    this.#deleted.clear();
     this.#group = undefined;
     this.#consumer = undefined;
     this.#raw = [];
@@ -114,8 +141,7 @@ export class CommandWriter implements KeySink {
         if (parts.fieldExpireAtMs !== -1) this.#expireField(first, parts.fieldExpireAtMs);
         break;
       case "entry":
-        this.#out.command("XADD", this.#key, formatId(parts.id), ...parts.fields);
-        this.#entries++;
+        this.#entry(formatId(parts.id), parts.fields);
         break;
       case "raw":
         this.#raw.push(first.copy());
@@ -126,6 +152,20 @@ export class CommandWriter implements KeySink {
       default:
         this.#ofStream(event, parts);
     }
+  }
+
+  #entry(id: string, fields: readonly Uint8Array[]): void {
+    this.#out.command("XADD", this.#key, id, ...fields);
+    this.#entries++;
+    this.#id.setLatin1(id);
+    this.#ids.add(this.#id);
+  }
+
+  #isDeleted(id: string): boolean {
+    if (this.#ids.unchecked > this.#uncheckedBefore) return false;
+    this.#id.setLatin1(id);
+    if (this.#ids.add(this.#id)) this.#deleted.add(id);
+    return this.#deleted.has(id);
   }
 
   #beginValue(): void {
@@ -143,7 +183,7 @@ export class CommandWriter implements KeySink {
   #restore(): void {
     const raw = Buffer.concat([Uint8Array.of(this.#head?.type ?? 0), ...this.#raw]);
     const { name } = moduleOf(raw.subarray(1));
-    if (!this.#can.modules.includes(name)) {
+    if (this.#modules !== "any" && !this.#modules.has(name)) {
       const found = `it is a value of module type ${name}`;
       this.#losses.take("module value", this.#object, found);
       this.#isDropped = true;
@@ -156,6 +196,11 @@ export class CommandWriter implements KeySink {
   #expireField(field: Slice, expireAtMs: number | bigint): void {
     if (this.#can.fieldExpiry === "none") {
       this.#losses.take("field expiry", this.#object);
+      return;
+    }
+    if (this.#can.fieldExpiry === "redis" && expireAtMs >= endOfRedisFieldExpiry) {
+      const found = "a field's expiry is too far in the future";
+      this.#losses.take("field expiry", this.#object, found);
       return;
     }
     this.#flush();
@@ -188,7 +233,7 @@ export class CommandWriter implements KeySink {
         ...["XSETID", this.#key, last, "ENTRIESADDED", entriesAdded, "MAXDELETEDID", deleted],
       );
     }
-    if (isOld && info.maxDeletedId.ms !== 0n) this.#losses.note("stream history");
+    if (isOld && hasHistory(info)) this.#losses.note("stream history");
   }
 
   #beginGroup(group: StreamGroup): void {
@@ -207,15 +252,20 @@ export class CommandWriter implements KeySink {
   #beginConsumer({ name, pending }: { name: Uint8Array; pending: number }): void {
     this.#consumer = name;
     this.#losses.note("consumer activity");
-    // Its first pending entry makes the consumer too; the command is of Redis 6.2.
-    if (pending > 0 || !this.#group) return;
-    if (this.#can.streamType < 19) this.#losses.note("idle consumer");
-    else this.#out.command("XGROUP", "CREATECONSUMER", this.#key, this.#group.name, name);
+    if (!this.#group) return;
+    // Before Redis 6.2 a consumer is made by its first pending entry only.
+    if (this.#can.streamType >= 19) {
+      this.#out.command("XGROUP", "CREATECONSUMER", this.#key, this.#group.name, name);
+    } else if (pending === 0) {
+      this.#losses.note("idle consumer");
+    }
   }
 
   #claim(id: string): void {
     const entry = this.#pending.get(id);
     if (!entry || !this.#group || !this.#consumer) return;
+    // A server lets nobody claim what is not there.
+    if (this.#isDeleted(id)) this.#losses.note("deleted pending");
     this.#out.command(
       ...["XCLAIM", this.#key, this.#group.name, this.#consumer, 0, id],
       ...["TIME", entry.deliveredAtMs, "RETRYCOUNT", entry.deliveries, "JUSTID", "FORCE"],

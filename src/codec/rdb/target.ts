@@ -24,7 +24,8 @@
  *   stream history   highest deleted id, entries ever added: not in redis:6.0
  *   consumer activity when a consumer last got an entry: not in redis:6.0, redis:7.0
  *
- * As commands (commands.ts) a data set loses more of that kind: `idle consumer`, `access counter`.
+ * As commands (commands.ts) a data set loses more of that kind: `idle consumer`, `access counter`,
+ * `deleted pending`.
  *
  * INVARIANTS
  *
@@ -137,6 +138,7 @@ const features = {
   "stream nacks": { scope: "never", found: "it has entries that a consumer gave back" },
   "stream history": { scope: "part", found: "it counts deleted entries" },
   "idle consumer": { scope: "part", found: "it has consumers without pending entries" },
+  "deleted pending": { scope: "part", found: "it has pending entries that were deleted" },
   "access counter": { scope: "part", found: "it has LRU or LFU counters" },
   "consumer activity": { scope: "part", found: "it has the times consumers were active" },
 } as const satisfies Record<string, { scope: "part" | "key" | "record" | "never"; found: string }>;

@@ -14,6 +14,7 @@ import { Slice } from "../../base/bytes.ts";
 import { corrupt, Failure } from "../../base/errors.ts";
 import { hungry, Input } from "./input.ts";
 import { maxLzfGrowth } from "./lzf-decode.ts";
+import { readModulePart } from "./pass.ts";
 
 /** The high 54 bits of the module id: "vectorset" in six-bit characters. */
 const nameBits = 0xbde72da2bb1eb400n >> 10n;
@@ -35,6 +36,20 @@ export function moduleOf(raw: Uint8Array): { name: string; version: number } {
   let name = "";
   for (let shift = 58n; shift >= 10n; shift -= 6n) name += alphabet[Number((id >> shift) & 63n)];
   return { name, version: Number(id & 1023n) };
+}
+
+/** Whether these bytes are the value of a module, all of it and nothing else. */
+export function isModuleValue(raw: Uint8Array): boolean {
+  const input = openInput(raw);
+  const scratch = new Slice();
+  try {
+    input.length64();
+    while (readModulePart(input, scratch));
+    return input.held === 0;
+  } catch (cause) {
+    if (cause === hungry || cause instanceof Failure) return false;
+    throw cause;
+  }
 }
 
 /**

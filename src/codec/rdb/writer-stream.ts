@@ -78,7 +78,7 @@ export class StreamWriter {
       this.#id(info.firstId);
       this.#id(info.maxDeletedId);
       this.#output.rdbLength64(info.entriesAdded);
-    } else if (info.isComplete && hasHistory(info)) {
+    } else if (hasHistory(info)) {
       this.#losses.note("stream history");
     }
     this.#output.rdbLength(info.groups);
@@ -169,8 +169,11 @@ export class StreamWriter {
   }
 }
 
-function hasHistory({ maxDeletedId, entriesAdded, length }: StreamInfo): boolean {
-  return maxDeletedId.ms !== 0n || maxDeletedId.seq !== 0n || entriesAdded !== BigInt(length);
+/** Whether a stream has a past that files of type 15 do not tell of. */
+export function hasHistory(info: StreamInfo): boolean {
+  const { isComplete, maxDeletedId, entriesAdded, length } = info;
+  const hasDeleted = maxDeletedId.ms !== 0n || maxDeletedId.seq !== 0n;
+  return isComplete && (hasDeleted || entriesAdded !== BigInt(length));
 }
 
 /** Redis 8.6 writes its defaults for streams that never used it. */

@@ -49,8 +49,8 @@ export type ValueOptions = {
   readonly compress?: boolean;
   /** Drop and count what the target cannot hold, instead of failing. Default: false. */
   readonly lossy?: boolean;
-  /** Module types that the target has besides its own. */
-  readonly modules?: readonly string[];
+  /** Module types that the target has besides its own; "any" takes all that there may be. */
+  readonly modules?: readonly string[] | "any";
   /** Bytes of a list, and of a hash with expiries, that may wait in memory. */
   readonly listWaitBytes?: number;
   readonly hashWaitBytes?: number;
@@ -67,7 +67,7 @@ export class ValueWriter {
   /** The key whose value comes, for messages. */
   key: () => Uint8Array = () => new Uint8Array(0);
   readonly #can: Capabilities;
-  readonly #modules: ReadonlySet<string>;
+  readonly #modules: ReadonlySet<string> | "any";
   readonly #list: ListWriter;
   readonly #set: SetWriter;
   readonly #hash: HashWriter;
@@ -81,7 +81,8 @@ export class ValueWriter {
     const packed =
       can.packed === "ziplist" ? new ZiplistEncoder() : new ListpackEncoder(can.backLengths);
     this.#can = can;
-    this.#modules = new Set([...can.modules, ...(options.modules ?? [])]);
+    const { modules = [] } = options;
+    this.#modules = modules === "any" ? modules : new Set([...can.modules, ...modules]);
     this.output = output;
     this.losses = new Losses(target, options.lossy ?? false);
     this.#list = new ListWriter(output, can, packed, options.listWaitBytes ?? longestWait);
@@ -205,7 +206,7 @@ export class ValueWriter {
   }
 
   hasModule(name: string): boolean {
-    return this.#modules.has(name);
+    return this.#modules === "any" || this.#modules.has(name);
   }
 
   /**

@@ -260,3 +260,15 @@ test("arbitrary bytes are parsed to an end, the same in any chunks", () => {
     { numRuns: 500 },
   );
 });
+
+test("next() gives bytes that stay, also where the chunk is a Buffer that is used again", () => {
+  const parser = new ReplyParser();
+  const chunk = Buffer.from("+status\r\n$4\r\nbulk\r\n");
+  parser.push(chunk);
+  const replies = [parser.next(), parser.next()];
+  chunk.fill(0);
+  assert.deepEqual(
+    replies.map((reply) => reply && "bytes" in reply && Buffer.from(reply.bytes).toString()),
+    ["status", "bulk"],
+  );
+});

@@ -25,7 +25,7 @@
  * REJECTED. Plain JavaScript values: a bulk string and a status, a set and an array would be the
  * same, and an integer above 2^53 would be wrong. Integers above it are `bigint`, others `number`.
  */
-import { toLatin1 } from "../../base/bytes.ts";
+import { copyBytesOf, toLatin1 } from "../../base/bytes.ts";
 import { Failure } from "../../base/errors.ts";
 import { Window } from "./window.ts";
 
@@ -160,7 +160,7 @@ export class ReplyParser {
     }
     let value: Reply | "opened";
     if (type === "+" || type === "-") {
-      const content = bytes.slice(at + 1, lineEnd);
+      const content = copyBytesOf(bytes, at + 1, lineEnd);
       value = this.#count({ type: type === "+" ? "simple" : "error", bytes: content });
     } else {
       value = this.#readLine(type, toLatin1(bytes, at + 1, lineEnd));
@@ -205,7 +205,7 @@ export class ReplyParser {
     const isVerbatim = type === "=";
     if (isVerbatim && bytes[at + 3] !== COLON) throw this.#fail("Verbatim string without a format");
     const format = isVerbatim ? toLatin1(bytes, at, at + 3) : "";
-    const content = bytes.slice(isVerbatim ? at + 4 : at, stop);
+    const content = copyBytesOf(bytes, isVerbatim ? at + 4 : at, stop);
     this.#string = undefined;
     this.#consume(size + 2);
     if (type === ";") {

@@ -19,7 +19,7 @@
  * the chunk behind the command that was cut: that is the whole stream once more through `memcpy`.
  */
 import { strict as assert } from "node:assert";
-import { empty } from "../../base/bytes.ts";
+import { copyBytesOf, empty } from "../../base/bytes.ts";
 
 /** How much of a chunk is taken at first behind a command that was cut: most end within it. */
 const bridgeBytes = 1024;
@@ -100,7 +100,7 @@ export class Window {
   /** Owned bytes: all that has come and is unread, for another reader. The window is then empty. */
   takeRest(): Uint8Array {
     while (this.#isOwn && this.more());
-    const rest = this.bytes.slice(this.at, this.end);
+    const rest = copyBytesOf(this.bytes, this.at, this.end);
     this.at = this.end;
     this.settle();
     return rest;
