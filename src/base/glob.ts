@@ -5,6 +5,9 @@ import type { Slice } from "./bytes.ts";
  *
  * A star is tried again from its last place only, so the time is at most the product of the two
  * lengths; the recursive form, which servers use, takes exponential time for hostile patterns.
+ *
+ * Ranges compare bytes as 0 to 255. Servers take them as C's `char`, which has a sign on some
+ * machines and none on others; it matters for ranges beyond ASCII only.
  */
 export class Glob {
   readonly #pattern: Uint8Array;

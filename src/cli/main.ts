@@ -8,6 +8,8 @@ const bugStatus = 70;
 
 function fail(error: unknown): void {
   if (error instanceof Failure) {
+    // Whoever read the output has seen enough (`tidemark … | head`).
+    if ((error.cause as NodeJS.ErrnoException | undefined)?.code === "EPIPE") return;
     console.error(`tidemark: ${printable(error.message)}\nhint: ${printable(error.hint)}`);
     process.exitCode = error.exit;
     return;
@@ -22,7 +24,6 @@ process.on("uncaughtException", (error) => {
   fail(error);
   process.exit();
 });
-// Whoever read the output has seen enough (`tidemark … | head`).
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EPIPE") throw error;
   process.exit();

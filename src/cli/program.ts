@@ -4,6 +4,7 @@ import { exitStatuses, Failure } from "../base/errors.ts";
 import { addCheck } from "./check.ts";
 import { addConvert } from "./convert.ts";
 import { addInspect } from "./inspect.ts";
+import { addRecord, addStatus } from "./record.ts";
 import type { SetStatus } from "./status.ts";
 
 /**
@@ -16,6 +17,8 @@ const commands: readonly ((program: Command, setStatus: SetStatus) => void)[] = 
   addInspect,
   addCheck,
   addConvert,
+  addRecord,
+  addStatus,
 ];
 
 /** Runs the command line and returns the exit status. @throws Failure */

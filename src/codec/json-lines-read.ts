@@ -14,13 +14,16 @@ import { encodeStreamNodes, type NewEntry } from "./rdb/encode-stream-node.ts";
 import type { StreamGroup, StreamId, StreamInfo } from "./rdb/model.ts";
 import { parseScore } from "./rdb/score.ts";
 import { compareIds } from "./rdb/stream.ts";
-import { moduleOf } from "./rdb/vector-set.ts";
+import { isModuleValue, moduleOf } from "./rdb/vector-set.ts";
 import type { RdbWriter } from "./rdb/writer.ts";
 import type { ValueWriter } from "./rdb/writer-value.ts";
 
 /** A longer line is refused: it must fit in one string, and in memory. */
 export const maxLineBytes = 512 * 2 ** 20 - 64;
 const LF = 10;
+const maxDatabase = 2 ** 31 - 1;
+const maxFrequency = 255;
+const digestHint = "Write the lines with `--whole`: it gives values of any length.";
 
 export class JsonLineReader {
   readonly #writer: RdbWriter;
@@ -74,7 +77,8 @@ export class JsonLineReader {
       this.#onLine();
     } catch (cause) {
       if (!(cause instanceof Failure && cause.code === "DATA_CORRUPT")) throw cause;
-      throw this.#wrong(cause.message, cause);
+      // An offset would be one in the RDB that nobody sees.
+      throw this.#wrong(cause.message.replace(/ at byte \d+$/, ""), cause);
     }
   }
 
@@ -88,7 +92,8 @@ export class JsonLineReader {
 
   #wrong(found: string, cause: unknown): Failure {
     const message = `Cannot read JSON lines: line ${this.#number}: ${found}`;
-    const hint = cause instanceof DigestOnly ? cause.hint : "Correct the line, or leave it out.";
+    const isDigest = cause instanceof Failure && cause.hint === digestHint;
+    const hint = isDigest ? digestHint : "Correct the line, or leave it out.";
     return new Failure("DATA_CORRUPT", message, { cause, hint });
   }
 
@@ -97,17 +102,15 @@ export class JsonLineReader {
       this.#writer.functionLibrary(line.at("code").bytes());
       return;
     }
-    const database = line.at("db").count();
+    const database = line.at("db").count(maxDatabase);
     const key = line.at("key").bytes();
-    if (line.has("valueDigest")) {
-      throw line.wrong("the value is a digest only: write the lines with `--whole` to have it");
-    }
+    if (line.has("valueDigest")) throw line.wrong("the value is a digest only", digestHint);
     if (database !== this.#database) this.#writer.database(database);
     this.#database = database;
     const value = this.#writer.key(key, {
-      expireAtMs: line.at("expireAtMs").isNull ? null : line.at("expireAtMs").integer(),
+      expireAtMs: line.at("expireAtMs").isNull ? null : line.at("expireAtMs").int64(),
       idleSeconds: line.has("idle") ? line.at("idle").count() : null,
-      frequency: line.has("freq") ? line.at("freq").count() : null,
+      frequency: line.has("freq") ? line.at("freq").count(maxFrequency) : null,
     });
     writeValue(value, line.at("type").text(), line.at("value"));
   }
@@ -131,10 +134,12 @@ function writeValue(writer: ValueWriter, type: string, value: Json): void {
       for (const item of value.items()) writer.element(point(first, item.bytes()));
       break;
     case "set":
+      expectDistinct(value.items());
       writer.beginSet(value.items().length);
       for (const item of value.items()) writer.element(point(first, item.bytes()));
       break;
     case "zset":
+      expectDistinct(value.items().map((pair) => pair.at(0)));
       writer.beginZset(value.items().length);
       for (const pair of value.items()) {
         writer.member(point(first, pair.at(0).bytes()), pair.at(1).score());
@@ -156,24 +161,35 @@ function writeValue(writer: ValueWriter, type: string, value: Json): void {
   writer.endValue();
 }
 
+/** Two texts of base64 are the same when their bytes are. */
+function expectDistinct(members: readonly Json[]): void {
+  const seen = new Set<string>();
+  for (const member of members) {
+    if (seen.size === seen.add(member.text()).size) throw member.wrong("for the second time");
+  }
+}
+
 function writeHash(writer: ValueWriter, value: Json): void {
   const items = value.items();
+  expectDistinct(items.map((item) => item.at(0)));
   const mayExpire = items.some((item) => item.items().length > 2);
   writer.beginHash(items.length, mayExpire);
   for (const item of items) {
-    const expireAtMs = item.items().length > 2 ? item.at(2).integer() : -1;
+    const expireAtMs = item.items().length > 2 ? item.at(2).time() : -1;
     writer.field(point(first, item.at(0).bytes()), point(second, item.at(1).bytes()), expireAtMs);
   }
 }
 
 function writeModule(writer: ValueWriter, value: Json): void {
-  const raw = value.at("payload").bytes().subarray(1);
+  const payload = value.at("payload");
+  const raw = payload.bytes().subarray(1);
+  if (!isModuleValue(raw)) throw payload.wrong("no value of a module");
   writer.beginModule(moduleOf(raw).name);
   writer.moduleBytes(point(first, raw));
 }
 
 function writeStream(writer: ValueWriter, value: Json): void {
-  if (value.has("entriesDigest")) throw value.wrong("the entries are a digest only");
+  if (value.has("entriesDigest")) throw value.wrong("the entries are a digest only", digestHint);
   const entries = value.at("entries").items().map(readEntry);
   for (const [i, entry] of entries.entries()) {
     const before = entries[i - 1];
@@ -208,7 +224,7 @@ function readInfo(value: Json, entries: readonly NewEntry[], groups: number): St
     lastId: value.at("lastId").id(),
     firstId: isComplete ? value.at("firstId").id() : (entries[0]?.id ?? none),
     maxDeletedId: isComplete ? value.at("maxDeletedId").id() : none,
-    entriesAdded: isComplete ? BigInt(value.at("entriesAdded").integer()) : BigInt(entries.length),
+    entriesAdded: isComplete ? value.at("entriesAdded").uint64() : BigInt(entries.length),
     isComplete,
     groups,
   };
@@ -220,12 +236,12 @@ function writeGroup(writer: ValueWriter, group: Json): void {
   const head: StreamGroup = {
     name: group.at("name").bytes(),
     lastId: group.at("lastId").id(),
-    entriesRead: read && !read.isNull ? BigInt(read.integer()) : null,
+    entriesRead: read && !read.isNull ? read.uint64() : null,
     pending: pel.length,
   };
   writer.streamGroup(head);
   for (const entry of pel) {
-    const deliveredAtMs = BigInt(entry.at(2).integer());
+    const deliveredAtMs = BigInt(entry.at(2).int64());
     writer.streamPending({ id: entry.at(0).id(), deliveredAtMs, deliveries: entry.at(3).count() });
   }
   const consumers = group.at("consumers").items();
@@ -235,10 +251,8 @@ function writeGroup(writer: ValueWriter, group: Json): void {
       .at("pel")
       .items()
       .map((id) => id.id());
-    const activeMs = consumer.has("activeMs")
-      ? BigInt(consumer.at("activeMs").integer())
-      : undefined;
-    const seenMs = BigInt(consumer.at("seenMs").integer());
+    const activeMs = consumer.has("activeMs") ? BigInt(consumer.at("activeMs").int64()) : undefined;
+    const seenMs = BigInt(consumer.at("seenMs").int64());
     const name = consumer.at("name").bytes();
     writer.streamConsumer({ name, seenMs, activeMs, pending: ids.length });
     for (const id of ids) writer.streamConsumerPending(id);
@@ -255,8 +269,9 @@ class Json {
     this.#path = path;
   }
 
-  wrong(found: string): Failure {
-    return new Failure("DATA_CORRUPT", `${this.#path === "" ? "" : `at ${this.#path}, `}${found}`);
+  wrong(found: string, hint?: string): Failure {
+    const place = this.#path === "" ? "" : `at ${this.#path}, `;
+    return new Failure("DATA_CORRUPT", `${place}${found}`, hint === undefined ? {} : { hint });
   }
 
   get isNull(): boolean {
@@ -292,17 +307,35 @@ class Json {
     return bytes;
   }
 
-  count(): number {
+  count(max = Number.MAX_SAFE_INTEGER): number {
     const value = this.#value;
-    if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+    if (Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= max) {
+      return value as number;
+    }
     throw this.wrong("no count");
   }
 
-  integer(): number | bigint {
+  int64(): number | bigint {
+    return this.#integer(-(2n ** 63n), 2n ** 63n - 1n);
+  }
+
+  uint64(): bigint {
+    return BigInt(this.#integer(0n, 2n ** 64n - 1n));
+  }
+
+  /** Milliseconds since 1970. */
+  time(): number | bigint {
+    return this.#integer(0n, 2n ** 63n - 1n);
+  }
+
+  /** A number where JSON keeps it exactly, else a string of digits. */
+  #integer(min: bigint, max: bigint): number | bigint {
     const value = this.#value;
-    if (typeof value === "number" && Number.isSafeInteger(value)) return value;
-    if (typeof value === "string" && /^-?\d{1,20}$/.test(value)) return BigInt(value);
-    throw this.wrong("no integer");
+    const isDigits = typeof value === "string" && /^-?\d{1,20}$/.test(value);
+    if (!isDigits && !Number.isSafeInteger(value)) throw this.wrong("no integer");
+    const integer = BigInt(value as string | number);
+    if (integer < min || integer > max) throw this.wrong("an integer out of range");
+    return Number.isSafeInteger(Number(integer)) ? Number(integer) : integer;
   }
 
   score(): number {

@@ -9,11 +9,10 @@
  */
 import { closeSync, openSync, readSync } from "node:fs";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { Crc64 } from "../codec/rdb/crc64.ts";
+import { Crc64, crc64Input } from "../codec/rdb/crc64.ts";
 import { fileFailure } from "./input-file.ts";
 
 const checksumBytes = 8;
-const chunkBytes = 256 * 1024;
 /** Marks this file's own threads: others may import it. */
 const purpose = "tidemark checksum";
 
@@ -54,11 +53,11 @@ export class ChecksumThread implements AsyncDisposable {
 
 function sumFile(path: string, end: number): bigint {
   const crc = new Crc64();
-  const chunk = new Uint8Array(chunkBytes);
+  const chunk = crc64Input();
   const fd = openSync(path, "r");
   try {
     for (let at = 0; at < end; ) {
-      const size = readSync(fd, chunk, 0, Math.min(chunkBytes, end - at), at);
+      const size = readSync(fd, chunk, 0, Math.min(chunk.length, end - at), at);
       if (size === 0) break;
       crc.update(chunk, 0, size);
       at += size;

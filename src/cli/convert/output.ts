@@ -7,8 +7,8 @@
  *
  * Nothing has its name before it is whole and durable: see `log/output-file.ts`.
  */
-import { existsSync, mkdirSync, readdirSync, writeSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readdirSync, rmdirSync, rmSync, statSync, writeSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { Failure } from "../../base/errors.ts";
 import { fileNames, formatManifest } from "../../codec/aof/manifest.ts";
 import { CommandWriter } from "../../codec/rdb/commands.ts";
@@ -17,7 +17,8 @@ import type { Target } from "../../codec/rdb/model.ts";
 import type { Parts, RdbEvent } from "../../codec/rdb/parts.ts";
 import { RdbTranscoder } from "../../codec/rdb/transcode.ts";
 import { RdbWriter, type WriterOptions } from "../../codec/rdb/writer.ts";
-import { OutputFile } from "../../log/output-file.ts";
+import { fileFailure } from "../../log/input-file.ts";
+import { OutputFile, syncFolder } from "../../log/output-file.ts";
 import { JsonSink } from "../../recovery/json-sink.ts";
 import type { Form } from "./form.ts";
 
@@ -60,6 +61,7 @@ export function openOutput(options: OutputOptions): Output {
 /** Where bytes go: a file that is published, or standard output. */
 interface Bytes extends Disposable {
   write(bytes: Uint8Array): void;
+  writeLatin1(text: string): void;
   publish(): void;
 }
 
@@ -69,11 +71,29 @@ function openBytes({ path, mayReplace }: OutputOptions): Bytes {
 
 const standardOutput: Bytes = {
   write(bytes) {
-    for (let at = 0; at < bytes.length; ) at += writeSync(1, bytes, at);
+    for (let at = 0; at < bytes.length; ) at += writeSome(bytes, at);
+  },
+  writeLatin1(text) {
+    this.write(Buffer.from(text, "latin1"));
   },
   publish() {},
   [Symbol.dispose]() {},
 };
+
+const pause = new Int32Array(new SharedArrayBuffer(4));
+const pauseMs = 2;
+
+/** Node makes a pipe non-blocking, so that one whose reader is slow takes nothing at times. */
+function writeSome(bytes: Uint8Array, at: number): number {
+  try {
+    return writeSync(1, bytes, at);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code !== "EAGAIN") throw fileFailure("write", "standard output", cause);
+    Atomics.wait(pause, 0, 0, pauseMs);
+    return 0;
+  }
+}
 
 /** Bytes of output that collect before they are written. */
 const writeAfter = 256 * 1024;
@@ -147,9 +167,9 @@ class CommandOutput implements Output {
   readonly #writer: CommandWriter;
   readonly #bytes: Bytes;
 
-  constructor(bytes: Bytes, { target, lossy }: OutputOptions) {
+  constructor(bytes: Bytes, { target, lossy, writer }: OutputOptions) {
     this.#bytes = bytes;
-    this.#writer = new CommandWriter(target, lossy);
+    this.#writer = new CommandWriter(target, { lossy, modules: writer.modules ?? [] });
     this.sink = new Draining(this.#writer, this.#writer, bytes);
     this.record = (records) => bytes.write(records);
   }
@@ -176,7 +196,7 @@ class JsonOutput implements Output {
 
   constructor(bytes: Bytes, { whole }: OutputOptions) {
     this.#bytes = bytes;
-    this.sink = new JsonSink((text) => bytes.write(Buffer.from(text, "latin1")), whole);
+    this.sink = new JsonSink((text) => bytes.writeLatin1(text), whole);
   }
 
   publish(): void {
@@ -190,14 +210,19 @@ class JsonOutput implements Output {
 }
 
 const logName = "appendonly.aof";
+const base = { file: fileNames.base(logName, 1, "rdb"), sequence: 1 };
+const increment = { file: fileNames.increment(logName, 1), sequence: 1 };
 
 class FolderOutput implements Output {
   readonly sink: KeySink;
   readonly record: (bytes: Uint8Array) => void;
-  readonly keepsAnnotations: boolean;
+  readonly keepsAnnotations = true;
   readonly #path: string;
+  /** Whether the folder was made here, and goes when it is not published. */
+  readonly #isNew: boolean;
   readonly #base: RdbOutput;
   readonly #records: OutputFile;
+  #isPublished = false;
 
   constructor(options: OutputOptions) {
     const { path } = options;
@@ -206,17 +231,12 @@ class FolderOutput implements Output {
         hint: "Name a file that ends in .aof: servers before 7.0 have their log in one file.",
       });
     }
-    if (existsSync(path) && readdirSync(path).length > 0) {
-      throw new Failure("FILE_EXISTS", `Cannot write a log into "${path}": it is not empty`);
-    }
-    mkdirSync(path, { recursive: true });
-    const base = OutputFile.create(join(path, fileNames.base(logName, 1, "rdb")));
     this.#path = path;
-    this.#base = new RdbOutput(base, options, true);
-    this.#records = OutputFile.create(join(path, fileNames.increment(logName, 1)));
+    this.#isNew = makeFolder(path);
+    this.#base = new RdbOutput(OutputFile.create(join(path, base.file)), options, true);
+    this.#records = OutputFile.create(join(path, increment.file));
     this.sink = this.#base.sink;
     this.record = (records) => this.#records.write(records);
-    this.keepsAnnotations = true;
   }
 
   get dropped(): ReadonlyMap<string, number> {
@@ -226,15 +246,35 @@ class FolderOutput implements Output {
   publish(): void {
     this.#base.publish();
     this.#records.publish();
-    const base = { file: fileNames.base(logName, 1, "rdb"), sequence: 1 };
-    const increment = { file: fileNames.increment(logName, 1), sequence: 1 };
     using manifest = OutputFile.create(join(this.#path, fileNames.manifest(logName)));
     manifest.write(formatManifest({ base, increments: [increment], history: [] }));
     manifest.publish();
+    this.#isPublished = true;
+    if (this.#isNew) syncFolder(dirname(this.#path));
   }
 
   [Symbol.dispose](): void {
     this.#base[Symbol.dispose]();
     this.#records[Symbol.dispose]();
+    if (this.#isPublished) return;
+    for (const { file } of [base, increment]) rmSync(join(this.#path, file), { force: true });
+    if (this.#isNew) rmdirSync(this.#path);
   }
+}
+
+/** False: there is such a folder, and it is empty. */
+function makeFolder(path: string): boolean {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (stats?.isDirectory() === false) {
+    throw new Failure("FILE_EXISTS", `Cannot write a log into "${path}": it is no folder`);
+  }
+  if (stats !== undefined && readdirSync(path).length > 0) {
+    throw new Failure("FILE_EXISTS", `Cannot write a log into "${path}": it is not empty`);
+  }
+  try {
+    if (stats === undefined) mkdirSync(path);
+  } catch (cause) {
+    throw fileFailure("make", path, cause);
+  }
+  return stats === undefined;
 }

@@ -20,6 +20,7 @@ import { RecordCopy } from "../../recovery/record-copy.ts";
 import { ScratchServer } from "../../recovery/scratch-server.ts";
 import { isEverything, type Selection } from "../../recovery/selection.ts";
 import { type DataSource, openSource, startsAsRdb } from "../data-source.ts";
+import { HeldUntilSignal } from "../held-until-signal.ts";
 import { Progress } from "../render/progress.ts";
 import { formatCount, plural } from "../render/text.ts";
 import { walkFile } from "../walk.ts";
@@ -61,16 +62,20 @@ export async function convert(input: string, output: string, flags: ConvertFlags
   }
   if (source.kind !== "aof" && source.kind !== "appendonlydir") return;
   if (flags.server === undefined) throw serverNeeded(input, form);
-  using server = ScratchServer.start(flags.server, source);
+  using held = new HeldUntilSignal();
+  const server = held.use(ScratchServer.start(flags.server, source));
   const path = await server.snapshot();
   await write(openSource(path), output, form, flags, pipe);
 }
 
-/** What the data are, told by the content: JSON lines start as no other form does. */
+/** What the data are, told by the content: JSON lines start as no other form does, if at all. */
 function openInput(path: string): Source {
   if (existsSync(path) && statSync(path).isFile()) {
     using file = InputFile.open(path);
-    if (file.head(1)[0] === 0x7b) return { kind: "jsonl", path };
+    const [first] = file.head(1);
+    if (first === 0x7b || (first === undefined && /\.jsonl$/i.test(path))) {
+      return { kind: "jsonl", path };
+    }
   }
   return openSource(path);
 }
@@ -154,13 +159,13 @@ function readDatabase(text: string): number {
   throw new Failure("USAGE", `Cannot choose --db "${text}": it is no number`);
 }
 
-/** A log's expiries are left from when it was last written; an RDB says itself when it was made. */
+/** Expiries are left from when the data was last written; an RDB mostly says itself when that was. */
 function readExpiry({ ttl }: ConvertFlags, source: Source): ExpiryPolicy {
   if (ttl !== "shift") return { kind: ttl };
-  const toMs = systemClock.now();
-  if (source.kind === "rdb") return { kind: ttl, toMs };
-  const path = source.kind === "appendonlydir" ? source.log.files.at(-1)?.path : source.path;
-  return { kind: ttl, toMs, fromMs: statSync(path ?? source.path).mtimeMs };
+  const last = source.kind === "appendonlydir" ? source.log.files.at(-1)?.path : undefined;
+  using file = InputFile.open(last ?? source.path);
+  const fromMs = Math.trunc(file.stats.mtimeMs);
+  return { kind: ttl, toMs: systemClock.now(), fromMs, orCtime: source.kind === "rdb" };
 }
 
 async function write(
@@ -170,16 +175,19 @@ async function write(
   flags: ConvertFlags,
   pipeOptions: KeyPipeOptions,
 ): Promise<void> {
-  const target = flags.target ?? defaultTarget(source);
-  using output = openOutput({
-    form,
-    path,
-    target,
-    mayReplace: flags.force === true,
-    whole: flags.whole === true,
-    lossy: flags.lossy === true,
-    writer: { compress: flags.compress, ...(flags.module && { modules: flags.module }) },
-  });
+  const target = flags.target ?? defaultTarget(source, form);
+  using held = new HeldUntilSignal();
+  const output = held.use(
+    openOutput({
+      form,
+      path,
+      target,
+      mayReplace: flags.force === true,
+      whole: flags.whole === true,
+      lossy: flags.lossy === true,
+      writer: { compress: flags.compress, ...(flags.module && { modules: flags.module }) },
+    }),
+  );
   const pipe = new KeyPipe(output.sink, pipeOptions);
   const records =
     source.kind === "jsonl"
@@ -189,13 +197,20 @@ async function write(
   report({ path, form, target, flags, pipe, records, output });
 }
 
-function defaultTarget(source: Source): Target {
+/** What the data came from; but servers before 7.0 know no log of several files. */
+function defaultTarget(source: Source, form: Form): Target {
+  const target = targetOfSource(source);
+  return form === "appendonlydir" && target === "redis:6.0" ? "redis:7.0" : target;
+}
+
+function targetOfSource(source: Source): Target {
   if (source.kind === "jsonl") return "redis:8";
   const path = source.kind === "appendonlydir" ? source.log.files[0]?.path : source.path;
-  if (path === undefined) return "redis:8";
+  // Of records alone an RDB is made without keys: the oldest loads everywhere.
+  if (path === undefined) return "redis:6.0";
   using file = InputFile.open(path);
   const head = file.head(headBytes);
-  return startsAsRdb(head) ? targetOf(head) : "redis:8";
+  return startsAsRdb(head) ? targetOf(head) : "redis:6.0";
 }
 
 /** Reads the files of a source, in order. Returns how many records were passed on. */
@@ -203,17 +218,24 @@ async function pipeFiles(source: DataSource, pipe: KeyPipe, output: Output): Pro
   const files = source.kind === "appendonlydir" ? source.log.files : [source];
   using progress = new Progress(files.reduce((sum, file) => sum + (file.sizeBytes ?? 0), 0));
   let records = 0;
-  let hasRdb = false;
+  /** Whether the keys are over: what comes now are records. */
+  let hasKeys = false;
+  const endKeys = () => {
+    // A log without an RDB has no keys to read, but what is written starts with one.
+    if (!hasKeys) output.sink.finish();
+    hasKeys = true;
+  };
   for (const { path } of files) {
     using file = InputFile.open(path);
     const isRdb = startsAsRdb(file.head(headBytes));
-    if (isRdb && hasRdb) throw new Failure("DATA_CORRUPT", `Cannot read "${path}": a second RDB`);
-    hasRdb ||= isRdb;
+    if (isRdb && hasKeys) {
+      throw new Failure("DATA_UNSUPPORTED", `Cannot read "${path}": an RDB behind other data`);
+    }
+    hasKeys ||= isRdb;
     let copy: RecordCopy | undefined;
     const openLog = (offset: number) => {
       if (source.kind === "rdb") return trailingBytes;
-      // A log without an RDB has no keys to read, but what is written starts with one.
-      if (!hasRdb && records === 0) output.sink.finish();
+      endKeys();
       copy = openRecords(path, offset, output);
       return copy;
     };
@@ -221,9 +243,12 @@ async function pipeFiles(source: DataSource, pipe: KeyPipe, output: Output): Pro
     copy?.finish();
     records += copy?.records ?? 0;
   }
-  if (!hasRdb && records === 0) output.sink.finish();
+  endKeys();
   return records;
 }
+
+/** Nothing that a line can say is lost on the way: no other target takes as many expiries. */
+const linesTarget = "valkey:9";
 
 /** Behind an RDB there may be a replication mark, say; servers don't look at it. */
 const trailingBytes = { push(): void {} };
@@ -239,19 +264,19 @@ function openRecords(
   });
 }
 
-/** Makes an RDB of JSON lines, chunk by chunk, and reads that. */
+/** Makes an RDB of JSON lines, line by line, and reads that: see `linesTarget`. */
 async function pipeLines(path: string, pipe: KeyPipe): Promise<number> {
   using file = InputFile.open(path);
   using progress = new Progress(file.stats.size);
-  const writer = new RdbWriter("redis:8", { compress: false, checksum: false });
-  const lines = new JsonLineReader(writer);
+  const options = { compress: false, checksum: false, modules: "any" } as const;
+  const writer = new RdbWriter(linesTarget, options);
   const pass = () => {
     pipe.reader.push(writer.take());
     pipe.drain();
   };
+  const lines = new JsonLineReader(writer, pass);
   for (let chunk = file.read(); chunk.length > 0; chunk = file.read()) {
     lines.push(chunk);
-    pass();
     progress.add(chunk.length);
     await setImmediate();
   }

@@ -58,6 +58,7 @@ export class CommandWriter implements KeySink {
   #key: Uint8Array = new Uint8Array(0);
   /** Elements that wait to be sent by one command, and its name. */
   #batch: Argument[] = [];
+  #batchCount = 0;
   #batchSize = 0;
   #verb = "";
   #raw: Uint8Array[] = [];
@@ -155,7 +156,10 @@ export class CommandWriter implements KeySink {
   }
 
   #entry(id: string, fields: readonly Uint8Array[]): void {
-    this.#out.command("XADD", this.#key, id, ...fields);
+    // Not by `command()`: an entry may have more fields than a call can have arguments.
+    this.#out.array(3 + fields.length);
+    for (const argument of ["XADD", this.#key, id]) this.#out.argument(argument);
+    for (const field of fields) this.#out.bulk(field);
     this.#entries++;
     this.#id.setLatin1(id);
     this.#ids.add(this.#id);
@@ -282,17 +286,19 @@ export class CommandWriter implements KeySink {
 
   #add(verb: string, ...elements: Argument[]): void {
     this.#verb = verb;
+    this.#batchCount++;
     for (const element of elements) {
       this.#batch.push(element);
       if (typeof element === "object") this.#batchSize += element.length;
     }
-    if (this.#batch.length >= batchElements || this.#batchSize >= batchBytes) this.#flush();
+    if (this.#batchCount === batchElements || this.#batchSize >= batchBytes) this.#flush();
   }
 
   #flush(): void {
     if (this.#batch.length === 0) return;
     this.#out.command(this.#verb, this.#key, ...this.#batch);
     this.#batch = [];
+    this.#batchCount = 0;
     this.#batchSize = 0;
   }
 

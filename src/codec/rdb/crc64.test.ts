@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { Crc64, crc64 } from "./crc64.ts";
+import { Crc64, crc64, crc64Input } from "./crc64.ts";
 
 /** The definition, a bit at a time. */
 function reference(bytes: Uint8Array): bigint {
@@ -47,4 +47,12 @@ test("update() may be called with pieces cut anywhere", () => {
 test("update() sums more bytes than the module's memory holds at once", () => {
   const bytes = new Uint8Array(300_001).map((_, i) => (i * 7) ^ (i >> 8));
   assert.equal(crc64(bytes), reference(bytes));
+});
+
+test("update() sums bytes that were put into the module's own memory", () => {
+  const input = crc64Input();
+  input.set(Buffer.from("..123456789"));
+  const crc = new Crc64();
+  crc.update(input, 2, 11);
+  assert.equal(crc.value(), 0xe9c6d914c4b8d9can);
 });

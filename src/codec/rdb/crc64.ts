@@ -29,6 +29,11 @@ export class Crc64 {
 
   update(bytes: Uint8Array, start = 0, end = bytes.length): void {
     const { memory, sum } = module();
+    if (bytes.buffer === memory.buffer) {
+      const at = bytes.byteOffset;
+      this.#state = sum(this.#state, at + start, at + end);
+      return;
+    }
     for (let from = start; from < end; from += inputBytes) {
       const size = Math.min(inputBytes, end - from);
       memory.set(
@@ -47,6 +52,14 @@ export class Crc64 {
   reset(): void {
     this.#state = 0n;
   }
+}
+
+/**
+ * Bytes within the module's own memory: what is read into them is summed without being copied. They
+ * are used by every other sum too, so they are to be filled and summed in one go.
+ */
+export function crc64Input(): Uint8Array {
+  return module().memory.subarray(inputAt, inputAt + inputBytes);
 }
 
 /** The CRC-64 of some bytes, 0 to 2^64-1. */

@@ -1,0 +1,57 @@
+import { type Command, Option } from "commander";
+import type { RecordFlags } from "./record/run.ts";
+import type { SetStatus } from "./status.ts";
+
+const examples = `
+Examples:
+  tidemark record redis://localhost:6379                     into ./spool
+  tidemark record redis://backup@db1:6379 /var/lib/tidemark/db1 --password-file /etc/tidemark/secret
+  tidemark record sentinel://s1,s2,s3/mymaster /var/lib/tidemark/mymaster
+  tidemark record --print-acl redis://db1                    what to allow, for ACL SETUSER
+  tidemark status /var/lib/tidemark/db1                      from another shell
+
+The spool is an append-only log that redis-server or valkey-server 7 and later starts on as it is. Replicas
+are followed rather than masters where there are any. It runs until it is stopped; SIGTERM is enough.
+Operators who rely on WAIT or min-replicas-to-write: a recorder counts as a replica there.`;
+
+export function addRecord(program: Command, setStatus: SetStatus): void {
+  program
+    .command("record")
+    .description("follow a server and record every write, in a log that servers load")
+    .argument("<address>", "redis://, rediss://, unix:// or sentinel://")
+    .argument("[spool]", "the folder of the log", "spool")
+    .addOption(
+      new Option("--fsync <policy>", "when what was received is synced")
+        .choices(["always", "everysec", "no"])
+        .default("everysec"),
+    )
+    .option("--segment-mb <number>", "size at which a new file is begun", "128")
+    .option("--follow <member>", "replica or master", "replica")
+    .option("--user <name>", "as whom to log in")
+    .option("--password-file <path>", "a file that holds the password")
+    .option("--password-command <command>", "a command that prints the password")
+    .option("--ca <path>", "authorities that are trusted, in PEM")
+    .option("--cert <path>", "client certificate, in PEM")
+    .option("--key <path>", "its key, in PEM")
+    .option("--server-name <name>", "the name that the server's certificate is for")
+    .option("--print-acl", "print what the user must be allowed, and end")
+    .addHelpText("after", examples)
+    .action(async (address: string, spool: string, flags: RecordFlags) => {
+      const { record } = await import("./record/run.ts");
+      await record(address, spool, flags);
+      setStatus(0);
+    });
+}
+
+export function addStatus(program: Command, setStatus: SetStatus): void {
+  program
+    .command("status")
+    .description("what the recorder of a spool is doing")
+    .argument("[spool]", "the folder of the log", "spool")
+    .option("--json", "print one JSON object")
+    .action(async (spool: string, flags: { json?: true }) => {
+      const { showStatus } = await import("./record/show.ts");
+      await showStatus(spool, flags.json === true);
+      setStatus(0);
+    });
+}

@@ -1,0 +1,73 @@
+import { systemClock } from "../../base/clock.ts";
+import type { Status } from "../../record/status.ts";
+import { formatBytes, formatTime, plural } from "../render/text.ts";
+
+const redrawMs = 500;
+
+/**
+ * Where a recorder tells what happens: on a terminal a line that is kept up to date, with events above
+ * it; elsewhere a line of JSON for each event.
+ */
+export class StatusLine implements Disposable {
+  readonly #status: () => Status;
+  readonly #isTerminal = process.stderr.isTTY === true;
+  readonly #timer: NodeJS.Timeout | undefined;
+  #isDrawn = false;
+  #before: { readonly atMs: number; readonly offset: number } | undefined;
+
+  constructor(status: () => Status) {
+    this.#status = status;
+    if (this.#isTerminal) this.#timer = setInterval(() => this.#draw(), redrawMs);
+  }
+
+  event({ text, fields }: { text: string; fields: object }): void {
+    const ms = systemClock.now();
+    if (!this.#isTerminal) {
+      process.stderr.write(`${JSON.stringify({ time: new Date(ms).toISOString(), ...fields })}\n`);
+      return;
+    }
+    this.#clear();
+    process.stderr.write(`${formatTime(ms)}  ${text}\n`);
+  }
+
+  #draw(): void {
+    const status = this.#status();
+    const nowMs = performance.now();
+    const before = this.#before;
+    const offset = status.receivedOffset;
+    const rate =
+      before && offset > before.offset
+        ? ((offset - before.offset) / (nowMs - before.atMs)) * 1000
+        : 0;
+    this.#before = { atMs: nowMs, offset };
+    this.#clear();
+    const text = `${describe(status)}  ${formatBytes(Math.round(rate))}/s`;
+    process.stderr.write(text.slice(0, (process.stderr.columns ?? 80) - 1));
+    this.#isDrawn = true;
+  }
+
+  #clear(): void {
+    if (this.#isDrawn) process.stderr.write("\r\x1b[K");
+    this.#isDrawn = false;
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+    this.#clear();
+  }
+}
+
+/** A recorder's state in one line. */
+function describe(status: Status): string {
+  if (status.trouble !== null) return `${status.state}: ${status.trouble}`;
+  if (status.state === "syncing") return `syncing, ${formatBytes(status.snapshotBytes ?? 0)}`;
+  if (status.state !== "streaming") return status.state;
+  const parts = [
+    `at ${status.receivedOffset}`,
+    `${formatBytes(status.lagBytes)} behind`,
+    `synced to ${status.syncedOffset ?? "-"}`,
+    plural(status.segments, "segment"),
+  ];
+  if (status.gaps.length > 0) parts.push(plural(status.gaps.length, "gap"));
+  return `streaming  ${parts.join(", ")}`;
+}

@@ -1,0 +1,164 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { StreamTranslator } from "./translate.ts";
+
+type Command = readonly string[];
+
+function encode(...commands: readonly Command[]): string {
+  return commands
+    .map(
+      (args) =>
+        `*${args.length}\r\n${args.map((arg) => `$${Buffer.byteLength(arg)}\r\n${arg}\r\n`).join("")}`,
+    )
+    .join("");
+}
+
+function translate(stream: string, options: { hasRelativeTimes?: boolean; offset?: number } = {}) {
+  const { hasRelativeTimes = false, offset = 0 } = options;
+  const now = () => 1_000_000;
+  const translator = new StreamTranslator({ offset, database: 0 }, { hasRelativeTimes, now });
+  translator.push(Buffer.from(stream, "latin1"));
+  return translator;
+}
+
+function records(translator: StreamTranslator): string {
+  return Buffer.from(translator.take()?.records ?? []).toString("latin1");
+}
+
+const set = ["SET", "k", "v"];
+
+test("push() passes commands on as they are", () => {
+  const stream = encode(["SELECT", "0"], set, ["lpush", "l", "\r\n*1\r\n"]);
+  assert.equal(records(translate(stream)), stream);
+});
+
+test("push() counts what belongs to the stream alone, and leaves it out", () => {
+  const chatter = encode(["PING"], ["ping"], ["REPLCONF", "GETACK", "*"], ["PUBLISH", "c", "m"]);
+  const translator = translate(`${encode(set)}\n${chatter}\n`);
+  const batch = translator.take();
+  assert.equal(Buffer.from(batch?.records ?? []).toString(), encode(set));
+  assert.equal(batch?.offset, encode(set).length + chatter.length + 2);
+  assert.equal(batch?.commands, 1);
+});
+
+test("take() tells that the offset has gone on, even where there is nothing for the log", () => {
+  const translator = translate(encode(["PING"]), { offset: 1000 });
+  assert.deepEqual(
+    { ...translator.take(), records: undefined },
+    { offset: 1014, database: 0, databaseBefore: 0, commands: 0, records: undefined },
+  );
+  assert.equal(translator.take(), undefined);
+});
+
+test("takeAckRequest() tells once that the source has asked", () => {
+  const translator = translate(encode(["REPLCONF", "GETACK", "*"]));
+  assert.equal(translator.takeAckRequest(), true);
+  assert.equal(translator.takeAckRequest(), false);
+});
+
+test("take() gives whole transactions only", () => {
+  const head = encode(set, ["MULTI"], ["SELECT", "3"], set);
+  const translator = translate(head);
+  const first = translator.take();
+  assert.equal(first?.offset, encode(set).length);
+  assert.equal(first?.database, 0);
+  translator.push(Buffer.from(encode(["EXEC"])));
+  const second = translator.take();
+  assert.equal(
+    Buffer.from(second?.records ?? []).toString(),
+    head.slice(encode(set).length) + encode(["EXEC"]),
+  );
+  assert.deepEqual([second?.databaseBefore, second?.database], [0, 3]);
+});
+
+test("a source older than 7.0 has its relative times made absolute", () => {
+  const cases: [Command, Command][] = [
+    [
+      ["EXPIRE", "k", "10"],
+      ["PEXPIREAT", "k", "1010000"],
+    ],
+    [
+      ["pexpire", "k", "10"],
+      ["PEXPIREAT", "k", "1000010"],
+    ],
+    [
+      ["EXPIREAT", "k", "10"],
+      ["PEXPIREAT", "k", "10000"],
+    ],
+    [
+      ["SETEX", "k", "10", "v"],
+      ["SET", "k", "v", "PXAT", "1010000"],
+    ],
+    [
+      ["PSETEX", "k", "10", "v"],
+      ["SET", "k", "v", "PXAT", "1000010"],
+    ],
+    [
+      ["SET", "k", "v", "NX", "ex", "10"],
+      ["SET", "k", "v", "PXAT", "1010000"],
+    ],
+    [
+      ["SET", "k", "v", "PX", "10"],
+      ["SET", "k", "v", "PXAT", "1000010"],
+    ],
+    [
+      ["RESTORE", "k", "10", "x", "REPLACE"],
+      ["RESTORE", "k", "1000010", "x", "REPLACE", "ABSTTL"],
+    ],
+  ];
+  for (const [relative, absolute] of cases) {
+    assert.equal(
+      records(translate(encode(relative), { hasRelativeTimes: true })),
+      encode(absolute),
+    );
+    assert.equal(records(translate(encode(relative))), encode(relative));
+  }
+});
+
+test("what is absolute already stays as it is", () => {
+  for (const command of [
+    ["SET", "k", "EX"],
+    ["SET", "EX", "10"],
+    ["SET", "k", "v", "KEEPTTL"],
+    ["SET", "k", "v", "PXAT", "1"],
+    ["PEXPIREAT", "k", "1"],
+    ["RESTORE", "k", "0", "x"],
+    ["RESTORE", "k", "10", "x", "ABSTTL"],
+    ["EXPIRE", "k", "no number"],
+  ]) {
+    assert.equal(records(translate(encode(command), { hasRelativeTimes: true })), encode(command));
+  }
+});
+
+test("the batches are the same however the stream is cut", () => {
+  const command = fc.constantFrom<Command>(
+    set,
+    ["PING"],
+    ["SELECT", "5"],
+    ["REPLCONF", "GETACK", "*"],
+    ["RPUSH", "l", "x".repeat(300)],
+  );
+  const unit = fc.oneof(
+    command.map((one) => encode(one)),
+    fc.array(command, { maxLength: 4 }).map((many) => encode(["MULTI"], ...many, ["EXEC"])),
+    fc.constant("\n"),
+  );
+  fc.assert(
+    fc.property(fc.array(unit), fc.array(fc.nat()), (units, cuts) => {
+      const stream = Buffer.from(units.join(""), "latin1");
+      const whole = translate(stream.toString("latin1"));
+      const pieces = translate("");
+      const ends = [...cuts.map((cut) => cut % (stream.length + 1)), stream.length];
+      let at = 0;
+      let text = "";
+      for (const end of ends.sort((a, b) => a - b)) {
+        pieces.push(stream.subarray(at, end));
+        text += records(pieces);
+        at = end;
+      }
+      assert.equal(text, records(whole));
+      assert.deepEqual(pieces.state, whole.state);
+    }),
+  );
+});
