@@ -83,6 +83,9 @@ suite("Topology", { concurrency: true }, () => {
       await master.call("SET", "k", "v");
       await using ofMaster = await Follower.start({ host: "127.0.0.1", port: a });
       await using ofReplica = await Follower.start({ host: "127.0.0.1", port: b });
+      await until("the replica has the write", async () => {
+        return ofReplica.position.offset >= ofMaster.start.offset;
+      });
       await using sentinel = await Sentinel.start(id, "main", a);
       const address = `sentinel://127.0.0.1:${nobody},127.0.0.1:${sentinel.port}/main`;
       await using topology = new Topology(parseAddress(address));
@@ -170,6 +173,10 @@ suite("Topology", { concurrency: true }, () => {
         await until(what, async () => String(await shards()) === String(wanted.toSorted()));
       };
       await become("the replica is listed", `${ka} ${pa} ${ps}`, `${kb} ${pb}`);
+      // A replica takes those slots over that it knows its master to have.
+      await until("the replica knows all slots", async () => {
+        return /cluster_slots_assigned:16384/.test(String(await spare.call("CLUSTER", "INFO")));
+      });
       await spare.call("CLUSTER", "FAILOVER", "TAKEOVER");
       await become("the failover is seen", `${ka} ${ps} ${pa}`, `${kb} ${pb}`);
       const to = await idOf(spare);

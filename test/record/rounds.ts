@@ -26,7 +26,7 @@ for (let i = 0; i < Number(values.rounds); i++) {
     total.gaps += gaps;
   } catch (error) {
     total.failed++;
-    console.log(`${id}, seed ${first + i}: ${error instanceof Error ? error.message : error}`);
+    console.log(`${id}, seed ${first + i}: ${String(error)}`);
   }
   total.rounds++;
 }
