@@ -17,7 +17,7 @@ let bytes = 0;
 
 using file = InputFile.open(path);
 await using thread = new ChecksumThread(path, file.stats.size);
-reader.deferChecksum();
+reader.deferChecksum(thread.start);
 for (let chunk = file.read(); chunk.length > 0; chunk = file.read()) {
   reader.push(chunk);
   for (let event = reader.next(); event; event = reader.next()) {

@@ -60,6 +60,7 @@ export async function walkFile(
 /** A thread for the checksum pays where the file is large. */
 function summedElsewhere(file: InputFile, rdb: RdbSink | undefined): ChecksumThread | undefined {
   if (rdb === undefined || file.stats.size < worthAThreadBytes) return undefined;
-  rdb.reader.deferChecksum();
-  return new ChecksumThread(file.path, file.stats.size);
+  const thread = new ChecksumThread(file.path, file.stats.size);
+  rdb.reader.deferChecksum(thread.start);
+  return thread;
 }

@@ -56,7 +56,7 @@ export class Transfer {
 
   constructor(header: TransferHeader) {
     this.#header = header;
-    this.#reader.deferChecksum();
+    this.#reader.deferChecksum(0);
   }
 
   /** Takes the next chunk. @throws Failure PROTOCOL_ERROR, DATA_CORRUPT, DATA_UNSUPPORTED, … */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { Crc64, crc64, crc64Input } from "./crc64.ts";
+import { Crc64, crc64, crc64Input, joinCrc64 } from "./crc64.ts";
 
 /** The definition, a bit at a time. */
 function reference(bytes: Uint8Array): bigint {
@@ -55,4 +55,14 @@ test("update() sums bytes that were put into the module's own memory", () => {
   const crc = new Crc64();
   crc.update(input, 2, 11);
   assert.equal(crc.value(), 0xe9c6d914c4b8d9can);
+});
+
+test("joinCrc64() gives the sum of both runs of bytes", () => {
+  const bytes = fc.uint8Array({ maxLength: 100 });
+  fc.assert(
+    fc.property(bytes, bytes, (first, second) => {
+      const whole = Buffer.concat([first, second]);
+      return joinCrc64(crc64(first), crc64(second), second.length) === crc64(whole);
+    }),
+  );
 });

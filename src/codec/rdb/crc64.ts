@@ -79,6 +79,34 @@ declare const WebAssembly: {
   };
 };
 
+/**
+ * The CRC-64 of two runs of bytes, one behind the other, from the CRC of each and the length of the
+ * second: the first one, moved past so many zero bytes, that is, times x^(8n) modulo the polynomial.
+ */
+export function joinCrc64(first: bigint, second: bigint, secondBytes: number): bigint {
+  let power = unit >> 8n;
+  let moved = first;
+  for (let left = BigInt(secondBytes); left > 0n; left >>= 1n) {
+    if (left & 1n) moved = multiply(moved, power);
+    power = multiply(power, power);
+  }
+  return moved ^ second;
+}
+
+/** The polynomial 1: in the reflected form the highest bit is x^0. */
+const unit = 1n << 63n;
+
+/** The product of two polynomials, modulo the one that all is about. */
+function multiply(a: bigint, b: bigint): bigint {
+  let product = 0n;
+  let shifted = b;
+  for (let bit = unit; bit > 0n; bit >>= 1n) {
+    if (a & bit) product ^= shifted;
+    shifted = (shifted >> 1n) ^ (shifted & 1n ? polynomial : 0n);
+  }
+  return product;
+}
+
 type Module = {
   readonly memory: Uint8Array;
   readonly sum: Sum;

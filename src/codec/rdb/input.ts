@@ -42,7 +42,9 @@ const smallestBuffer = 1 << 12;
 const maxUnitBytes = 2 ** 20;
 
 export class Input {
-  #crc: Crc64 | undefined = new Crc64();
+  readonly #crc = new Crc64();
+  /** Bytes of the file from here on are summed by somebody else. */
+  #sumEnd = Number.POSITIVE_INFINITY;
   readonly #maxElementBytes: number;
   #bytes: Uint8Array = empty;
   /** A buffer of our own, used when a unit spans two chunks. */
@@ -135,19 +137,20 @@ export class Input {
     this.#summed = 0;
   }
 
-  /** Leaves the checksum to somebody else. */
-  stopSumming(): void {
-    this.#crc = undefined;
+  /** Leaves the checksum of what stands from `offset` on to somebody else. */
+  stopSummingAt(offset: number): void {
+    this.#sumEnd = offset;
   }
 
-  /** The CRC of all bytes read so far; undefined where somebody else sums them. */
-  checksum(): bigint | undefined {
+  /** The CRC of all bytes read so far, or of those before `stopSummingAt()`. */
+  checksum(): bigint {
     this.#sumUpTo(this.#at);
-    return this.#crc?.value();
+    return this.#crc.value();
   }
 
   #sumUpTo(at: number): void {
-    if (at > this.#summed) this.#crc?.update(this.#bytes, this.#summed, at);
+    const end = Math.min(at, this.#sumEnd - this.#base);
+    if (end > this.#summed) this.#crc.update(this.#bytes, this.#summed, end);
     this.#summed = at;
   }
 

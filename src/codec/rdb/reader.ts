@@ -41,6 +41,7 @@ import { Slice } from "../../base/bytes.ts";
 import { Distinct } from "../../base/distinct.ts";
 import { corrupt, unsupported } from "../../base/errors.ts";
 import { CollectionReader } from "./collection.ts";
+import { joinCrc64 } from "./crc64.ts";
 import { defaultMaxElementBytes, hungry, Input } from "./input.ts";
 import { type Layout, layoutOf } from "./layout.ts";
 import type { Family } from "./model.ts";
@@ -124,6 +125,10 @@ export class RdbReader {
   /** Whether the attributes belong to a key that is done. */
   #isStale = false;
   #statedChecksum = 0n;
+  /** Of the bytes that are summed here. */
+  #sum = 0n;
+  /** Bytes of the file from here on are summed by the caller. */
+  #sumEnd = Number.POSITIVE_INFINITY;
   /** Where the record that is being read started. */
   #recordAt = 0;
   #rawEvent: "raw" | "module aux" = "raw";
@@ -192,15 +197,22 @@ export class RdbReader {
   }
 
   /**
-   * Before the first chunk: leaves the checksum, which costs a third of reading, to another thread.
-   * The caller then gives the sum of the first `checksumAt` bytes to `confirmChecksum()`.
+   * Before the first chunk: leaves the checksum of what stands from `offset` on, which costs a third of
+   * reading, to another thread. The caller then gives the sum of the bytes from there to
+   * `checksumAt` to `confirmChecksum()`.
    */
-  deferChecksum(): void {
-    this.#input.stopSumming();
+  deferChecksum(offset: number): void {
+    this.#sumEnd = offset;
+    this.#input.stopSummingAt(offset);
   }
 
-  /** Compares the checksum with a sum made elsewhere, at the end. @throws Failure DATA_CORRUPT */
-  confirmChecksum(sum: bigint): void {
+  /** Completes a checksum that was left to others, at the end. @throws Failure DATA_CORRUPT */
+  confirmChecksum(rest: bigint): void {
+    const restBytes = Math.max(0, this.checksumAt - this.#sumEnd);
+    this.#compare(joinCrc64(this.#sum, rest, restBytes));
+  }
+
+  #compare(sum: bigint): void {
     this.isChecked = this.#statedChecksum !== 0n;
     if (!this.isChecked || this.#statedChecksum === sum) return;
     const sums = `it says ${this.#statedChecksum.toString(16)}, the bytes give ${sum.toString(16)}`;
@@ -471,10 +483,10 @@ export class RdbReader {
   #checksum(): RdbEvent {
     const input = this.#input;
     input.need(8);
-    const sum = input.checksum();
+    this.#sum = input.checksum();
     this.checksumAt = input.position;
     this.#statedChecksum = BigInt.asUintN(64, input.int64());
-    if (sum !== undefined) this.confirmChecksum(sum);
+    if (this.#sumEnd === Number.POSITIVE_INFINITY) this.#compare(this.#sum);
     this.#phase = "end";
     return "end";
   }
