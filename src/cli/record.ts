@@ -30,10 +30,10 @@ export function addRecord(program: Command, setStatus: SetStatus): void {
     .option("--user <name>", "as whom to log in")
     .option("--password-file <path>", "a file that holds the password")
     .option("--password-command <command>", "a command that prints the password")
-    .option("--ca <path>", "authorities that are trusted, in PEM")
+    .option("--cacert <path>", "authorities that are trusted, in PEM")
     .option("--cert <path>", "client certificate, in PEM")
     .option("--key <path>", "its key, in PEM")
-    .option("--server-name <name>", "the name that the server's certificate is for")
+    .option("--sni <name>", "the name that the server's certificate is for")
     .option("--print-acl", "print what the user must be allowed, and end")
     .addHelpText("after", examples)
     .action(async (address: string, spool: string, flags: RecordFlags) => {

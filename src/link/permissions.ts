@@ -60,11 +60,12 @@ export function printAcl(kind: Address["kind"], user = "tidemark"): string {
 }
 
 function explain(permissions: readonly Permission[], where: string, user: string): string[] {
+  const width = Math.max(...permissions.map(({ rule }) => rule.length));
   return [
     `${where}:`,
     "",
     `  ACL SETUSER ${user} ${aclRules(permissions).join(" ")}`,
     "",
-    ...permissions.map(({ rule, why }) => `  ${rule.padEnd(16)} ${why}`),
+    ...permissions.map(({ rule, why }) => `  ${rule.padEnd(width)}  ${why}`),
   ];
 }

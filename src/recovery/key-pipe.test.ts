@@ -201,6 +201,15 @@ suite("KeyPipe", () => {
     ]);
   });
 
+  test("moves no time beyond the last that there is", () => {
+    const last = 2n ** 63n - 1n;
+    const strange = write((writer) => {
+      writer.key(Buffer.from("k"), { expireAtMs: last - 5n }).string(slice("v"));
+    });
+    const { lines } = pass(strange, { expiry: { kind: "shift", fromMs: 0, toMs: 1000 } });
+    assert.deepEqual(lines, [`0:k string until ${last}: v`]);
+  });
+
   test("leaves out collections without elements, and counts them", () => {
     const text = (value: string) => `${String.fromCharCode(value.length)}${value}`;
     const emptyListpack = "\x07\0\0\0\0\0\xff";

@@ -55,6 +55,9 @@ export type KeyPipeCounts = {
 /** A module's record outside of keys is kept in memory whole, up to this. */
 const maxModuleAuxBytes = 64 * 2 ** 20;
 
+/** The last time that there is: nothing is moved beyond it. */
+const lastMs = 2n ** 63n - 1n;
+
 export class KeyPipe {
   readonly reader: RdbReader;
   readonly #sink: KeySink;
@@ -161,9 +164,9 @@ export class KeyPipe {
   #moved(expireAtMs: number | bigint | null): number | bigint | null {
     if (expireAtMs === null || this.#expiry.kind === "persist") return null;
     if (this.#expiry.kind === "keep") return expireAtMs;
-    return typeof expireAtMs === "number"
-      ? expireAtMs + this.#shiftMs
-      : expireAtMs + BigInt(this.#shiftMs);
+    if (typeof expireAtMs === "number") return expireAtMs + this.#shiftMs;
+    const moved = expireAtMs + BigInt(this.#shiftMs);
+    return moved < lastMs ? moved : lastMs;
   }
 
   #element(event: RdbEvent): void {

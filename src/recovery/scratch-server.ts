@@ -26,6 +26,8 @@ export type ReplaySource =
 /** What is kept of the server's own log, to say why it failed. */
 const maxLogLines = 20;
 const pollMs = 20;
+/** SAVE answers when all is written. */
+const longestSaveMs = 24 * 60 * 60 * 1000;
 /** Nothing listens there: see above. */
 const noMaster = ["127.0.0.1", "1"];
 
@@ -88,7 +90,8 @@ export class ScratchServer implements Disposable {
     for (;;) {
       if (this.#hasEnded) throw this.#failure("it has ended");
       try {
-        return await Connection.open({ path: join(this.#folder, "socket") });
+        const path = join(this.#folder, "socket");
+        return await Connection.open({ path }, { replyTimeoutMs: longestSaveMs });
       } catch {
         // The socket is made a moment after the process, and that is all there is to wait for.
         await sleep(pollMs);

@@ -1,5 +1,6 @@
 /** Logs through `tidemark convert`: replayed into data, and copied with their records as they are. */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite, test } from "node:test";
@@ -118,6 +119,26 @@ suite("a log as JSON lines, by a server that replays it", () => {
       message: /it is older than 7\.0$/,
     });
   });
+});
+
+suite("a log as commands", () => {
+  for (const id of ["redis-7.0", "valkey-9"] as const) {
+    test(`makes the same data on ${id}`, { skip: missingServers(id) }, async () => {
+      const fixtures = aofFixtures(id).filter(({ name }) => /^(timestamps|incr-chain)/.test(name));
+      for (const fixture of fixtures) {
+        using folder = temporaryFolder();
+        const output = join(folder.path, "x.resp");
+        const { records } = await convert(place(fixture, folder.path), output);
+        assert(records > 0);
+        await using server = await startServer(id);
+        const args = ["-s", server.socketPath, "--pipe"];
+        const input = readFileSync(output);
+        const said = spawnSync(server.program.bin.cli, args, { input, encoding: "utf8" }).stdout;
+        assert.match(said, /errors: 0, /);
+        assertSameDump(fixture.expected.lines(), await server.dump(), { withoutSeen: true });
+      }
+    });
+  }
 });
 
 function logWithAnnotations(): AofFixture {

@@ -19,10 +19,10 @@ export type RecordFlags = {
   readonly user?: string;
   readonly passwordFile?: string;
   readonly passwordCommand?: string;
-  readonly ca?: string;
+  readonly cacert?: string;
   readonly cert?: string;
   readonly key?: string;
-  readonly serverName?: string;
+  readonly sni?: string;
   readonly printAcl?: true;
 };
 
@@ -86,7 +86,7 @@ function readSegmentBytes(text: string): number {
 }
 
 function readConnect(address: Address, flags: RecordFlags) {
-  const { user, passwordFile, passwordCommand, ca, cert, key, serverName } = flags;
+  const { user, passwordFile, passwordCommand, cacert, cert, key, sni } = flags;
   if (passwordFile !== undefined && passwordCommand !== undefined) {
     throw new Failure("USAGE", "Cannot take the password from a file and from a command");
   }
@@ -97,7 +97,7 @@ function readConnect(address: Address, flags: RecordFlags) {
         ? Secret.command(passwordCommand)
         : undefined;
   const given = { ...(user !== undefined && { user }), ...(password && { password }) };
-  const tls = { caFile: ca, certFile: cert, keyFile: key, serverName };
+  const tls = { caFile: cacert, certFile: cert, keyFile: key, serverName: sni };
   return {
     credentials: credentialsOf(address.login, given),
     tls: address.isTls ? tls : undefined,
