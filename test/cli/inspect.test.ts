@@ -230,7 +230,7 @@ suite("a path", () => {
   }
 
   test("may be that of a manifest, of its folder, and of the folder around that", async () => {
-    const fixture = aofFixtures("redis-8.0").find(({ name }) => name === "rdb-base");
+    const fixture = aofFixtures("redis-8.0").find(({ name }) => name === "incr-chain");
     assert.ok(fixture);
     using folder = temporaryFolder();
     fixture.copyTo(folder.path);
