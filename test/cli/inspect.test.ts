@@ -230,7 +230,7 @@ suite("a path", () => {
   }
 
   test("may be that of a manifest, of its folder, and of the folder around that", async () => {
-    const fixture = aofFixtures("redis-8.0").find(({ name }) => name === "incr-chain");
+    const fixture = aofFixtures("redis-8.0").find(({ name }) => name === "fresh");
     assert.ok(fixture);
     using folder = temporaryFolder();
     fixture.copyTo(folder.path);
