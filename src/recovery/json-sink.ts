@@ -1,4 +1,5 @@
 import type { Slice } from "../base/bytes.ts";
+import { Failure } from "../base/errors.ts";
 import { JsonLineWriter, libraryLine, libraryOf } from "../codec/json-lines.ts";
 import type { KeyHead, KeySink } from "../codec/rdb/key-sink.ts";
 import type { Parts, RdbEvent } from "../codec/rdb/parts.ts";
@@ -35,8 +36,17 @@ export class JsonSink implements KeySink, Disposable {
     if (line !== undefined) this.#lines.add(this.#key, line);
   }
 
+  /** @throws Failure DATA_CORRUPT where a key is there twice: the two come together here */
   finish(): void {
-    for (const line of this.#lines.drain()) this.#emit(line);
+    let previous = "";
+    for (const line of this.#lines.drain()) {
+      const key = line.slice(0, line.indexOf(',"type"'));
+      if (key === previous) {
+        throw new Failure("DATA_CORRUPT", `Cannot write JSON lines: ${key}} is there twice`);
+      }
+      previous = key;
+      this.#emit(line);
+    }
   }
 
   [Symbol.dispose](): void {

@@ -38,6 +38,7 @@ export type KeyPipeOptions = {
   readonly prefix?: Uint8Array;
   /** Keys and members compared for duplicates: see RdbReaderOptions. */
   readonly maxDistinct?: number;
+  readonly comparesKeys?: boolean;
 };
 
 export type KeyPipeCounts = {
@@ -75,7 +76,8 @@ export class KeyPipe {
 
   constructor(sink: KeySink, options: KeyPipeOptions = {}) {
     const { selection = {}, expiry = { kind: "keep" }, prefix, maxDistinct = 0 } = options;
-    this.reader = new RdbReader({ maxDistinct });
+    const { comparesKeys = true } = options;
+    this.reader = new RdbReader({ maxDistinct, comparesKeys });
     this.#sink = sink;
     this.#selection = selection;
     this.#matcher = new KeyMatcher(selection);

@@ -1,6 +1,6 @@
 /**
  * Rewrites every fixture for every target, as a file and as commands, and has each result judged by
- * real servers: `npm run test:rewrite`.
+ * real servers: `npm run rewrite`.
  *
  * Takes some minutes; `test/rewrite.test.ts` does a part of it. What is wrong is printed, and the
  * status is then 1. Arguments restrict it to fixtures whose name contains one of them.

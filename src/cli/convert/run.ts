@@ -55,7 +55,8 @@ const headBytes = 64 * 1024;
 export async function convert(input: string, output: string, flags: ConvertFlags): Promise<void> {
   const form = flags.to ?? formOf(output);
   const source = openInput(input);
-  const pipe = readPipeOptions(flags, source);
+  // JSON lines are sorted, which brings keys that are there twice together, however many there are.
+  const pipe = { ...readPipeOptions(flags, source), comparesKeys: form !== "jsonl" };
   if (!mustReplay(source, form, pipe)) {
     await write(source, output, form, flags, pipe);
     return;

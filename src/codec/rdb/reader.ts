@@ -59,6 +59,8 @@ export type RdbReaderOptions = {
    * each database and each collection (16 bytes of memory each). Default: 0, no comparing.
    */
   readonly maxDistinct?: number;
+  /** False where somebody else compares the keys: then members alone are compared. */
+  readonly comparesKeys?: boolean;
 };
 
 type Phase =
@@ -137,7 +139,7 @@ export class RdbReader {
   constructor(options: RdbReaderOptions = {}) {
     const { maxElementBytes = defaultMaxElementBytes, maxDistinct = 0 } = options;
     if (maxDistinct > 0) {
-      this.#keys = new Distinct(maxDistinct);
+      if (options.comparesKeys ?? true) this.#keys = new Distinct(maxDistinct);
       this.#members = new Distinct(maxDistinct);
     }
     this.#input = new Input(maxElementBytes);
