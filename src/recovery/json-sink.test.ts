@@ -22,7 +22,7 @@ function keysOf(keys: readonly (readonly [db: number, key: string])[]): string[]
   pipe.drain();
   return lines.map((line) => {
     const { db, key } = JSON.parse(line) as { db: number; key: string };
-    return `${db} ${Buffer.from(key, "base64")}`;
+    return `${db} ${Buffer.from(key, "base64").toString()}`;
   });
 }
 
