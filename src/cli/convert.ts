@@ -18,6 +18,11 @@ What OUT is, its name says: .rdb, .aof (one file, an RDB and the records behind 
 (commands), .jsonl, or else a folder that becomes an append-only log; --to says it otherwise. Commands
 in a log amount to data only when they are replayed, which a server does: --server.`;
 
+/** An option that may be given several times. One that takes several words would eat the paths. */
+function collect(value: string, before: readonly string[] = []): string[] {
+  return [...before, value];
+}
+
 export function addConvert(program: Command, setStatus: SetStatus): void {
   program
     .command("convert")
@@ -28,11 +33,11 @@ export function addConvert(program: Command, setStatus: SetStatus): void {
     .addOption(
       new Option("--target <server>", "the oldest server that must load it").choices(targets),
     )
-    .option("--keys <glob...>", "only keys that match, as KEYS has it")
-    .option("--exclude <glob...>", "but none of these")
+    .option("--keys <glob>", "only keys that match, as KEYS has it", collect)
+    .option("--exclude <glob>", "but none of these", collect)
     .option("--regex <pattern>", "only keys in which it is found (read as UTF-8)")
-    .option("--type <type...>", "only these: string list set zset hash stream module")
-    .option("--db <number...>", "only these databases")
+    .option("--type <type>", "only these: string list set zset hash stream module", collect)
+    .option("--db <number>", "only these databases", collect)
     .option("--prefix-add <text>", "put in front of every key")
     .addOption(
       new Option("--ttl <policy>", "keep: times stay. shift: what was left is left again from now")
@@ -41,7 +46,7 @@ export function addConvert(program: Command, setStatus: SetStatus): void {
     )
     .option("--lossy", "drop what the target cannot hold, and count it")
     .option("--whole", "JSON lines: values of any length, not digests of the long ones")
-    .option("--module <type...>", "module types that the target has besides its own")
+    .option("--module <type>", "module types that the target has besides its own", collect)
     .option("--no-compress", "RDB: no LZF")
     .option("--server <path>", "redis-server or valkey-server that replays commands")
     .option("--force", "replace OUT if it is there")

@@ -85,7 +85,7 @@ suite("convert chooses", () => {
       [user1, user2, "2:user:3"],
     ],
     [
-      ["--keys", "user:1", "Ü*"],
+      ["--keys", "Ü*", "--keys", "user:1"],
       [user1, "2:Ünï"],
     ],
     [
@@ -93,7 +93,7 @@ suite("convert chooses", () => {
       [user1, "0:users"],
     ],
     [
-      ["--exclude", "user:[12]", "Ünï"],
+      ["--exclude", "user:[12]", "--exclude", "Ünï"],
       ["0:users", "2:user:3"],
     ],
     [["--keys", "user*", "--exclude", "*:*"], ["0:users"]],
@@ -107,7 +107,7 @@ suite("convert chooses", () => {
       [user1, user2],
     ],
     [
-      ["--type", "hash", "list"],
+      ["--type", "hash", "--type", "list"],
       ["2:user:3", "2:Ünï"],
     ],
     [
@@ -115,7 +115,7 @@ suite("convert chooses", () => {
       ["2:user:3", "2:Ünï"],
     ],
     [
-      ["--db", "1", "0"],
+      ["--db", "1", "--db", "0"],
       [user1, user2, "0:users"],
     ],
     [
