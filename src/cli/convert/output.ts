@@ -46,11 +46,11 @@ export interface Output extends Disposable {
 export function openOutput(options: OutputOptions): Output {
   switch (options.form) {
     case "rdb":
-      return new RdbOutput(openBytes(options), options, undefined);
+      return rdbOutput(openBytes(options), options);
     case "aof":
-      return new RdbOutput(openBytes(options), options, true);
+      return rdbOutput(openBytes(options), options, true);
     case "resp":
-      return new CommandOutput(openBytes(options), options);
+      return commandOutput(openBytes(options), options);
     case "jsonl":
       return new JsonOutput(openBytes(options), options);
     case "appendonlydir":
@@ -133,45 +133,37 @@ class Draining implements KeySink {
   }
 }
 
-class RdbOutput implements Output {
+/** An RDB, as the base of a log or for itself. */
+function rdbOutput(bytes: Bytes, options: OutputOptions, aofBase?: true): WriterOutput {
+  const { target, lossy } = options;
+  const writer = new RdbWriter(target, { ...options.writer, lossy, ...(aofBase && { aofBase }) });
+  return new WriterOutput(bytes, writer, new RdbTranscoder(writer), aofBase === true);
+}
+
+function commandOutput(bytes: Bytes, { target, lossy, writer }: OutputOptions): WriterOutput {
+  const commands = new CommandWriter(target, { lossy, modules: writer.modules ?? [] });
+  return new WriterOutput(bytes, commands, commands, true);
+}
+
+type BytesWriter = {
+  readonly pendingBytes: number;
+  readonly dropped: ReadonlyMap<string, number>;
+  take(): Uint8Array;
+};
+
+/** What a writer writes, with records behind it where they have a place there. */
+class WriterOutput implements Output {
   readonly sink: KeySink;
   readonly record: ((bytes: Uint8Array) => void) | undefined;
   readonly keepsAnnotations = false;
-  readonly #writer: RdbWriter;
+  readonly #writer: BytesWriter;
   readonly #bytes: Bytes;
 
-  constructor(bytes: Bytes, { target, lossy, writer }: OutputOptions, aofBase: true | undefined) {
+  constructor(bytes: Bytes, writer: BytesWriter, sink: KeySink, takesRecords: boolean) {
     this.#bytes = bytes;
-    this.#writer = new RdbWriter(target, { ...writer, lossy, ...(aofBase && { aofBase }) });
-    this.sink = new Draining(new RdbTranscoder(this.#writer), this.#writer, bytes);
-    this.record = aofBase && ((records) => bytes.write(records));
-  }
-
-  get dropped(): ReadonlyMap<string, number> {
-    return this.#writer.dropped;
-  }
-
-  publish(): void {
-    this.#bytes.publish();
-  }
-
-  [Symbol.dispose](): void {
-    this.#bytes[Symbol.dispose]();
-  }
-}
-
-class CommandOutput implements Output {
-  readonly sink: KeySink;
-  readonly record: (bytes: Uint8Array) => void;
-  readonly keepsAnnotations = false;
-  readonly #writer: CommandWriter;
-  readonly #bytes: Bytes;
-
-  constructor(bytes: Bytes, { target, lossy, writer }: OutputOptions) {
-    this.#bytes = bytes;
-    this.#writer = new CommandWriter(target, { lossy, modules: writer.modules ?? [] });
-    this.sink = new Draining(this.#writer, this.#writer, bytes);
-    this.record = (records) => bytes.write(records);
+    this.#writer = writer;
+    this.sink = new Draining(sink, writer, bytes);
+    this.record = takesRecords ? (records) => bytes.write(records) : undefined;
   }
 
   get dropped(): ReadonlyMap<string, number> {
@@ -220,7 +212,7 @@ class FolderOutput implements Output {
   readonly #path: string;
   /** Whether the folder was made here, and goes when it is not published. */
   readonly #isNew: boolean;
-  readonly #base: RdbOutput;
+  readonly #base: WriterOutput;
   readonly #records: OutputFile;
   #isPublished = false;
 
@@ -233,7 +225,7 @@ class FolderOutput implements Output {
     }
     this.#path = path;
     this.#isNew = makeFolder(path);
-    this.#base = new RdbOutput(OutputFile.create(join(path, base.file)), options, true);
+    this.#base = rdbOutput(OutputFile.create(join(path, base.file)), options, true);
     this.#records = OutputFile.create(join(path, increment.file));
     this.sink = this.#base.sink;
     this.record = (records) => this.#records.write(records);
