@@ -14,7 +14,7 @@
  *      consumer slows the connection, and the source's own limits say how long it bears that.
  *   3. A chunk is borrowed until the next one is asked for, and never empty.
  *   4. The iterators end well only where the snapshot is whole; the stream never ends but by a Failure.
- *   5. The last byte received is never acknowledged: see below.
+ *   5. The last byte received is not acknowledged, unless it was said that it may be: see below.
  *
  * NEVER PROMOTED. A plain FAILOVER hands the instance to the first replica whose acknowledged offset equals the
  * master's, and would take a recorder, which cannot serve: the instance stays read-only until
@@ -24,6 +24,9 @@
  * history without any byte is acknowledged as 1, an offset at which no command can end, since
  * there all replicas, whatever they say, equal the master. No port is announced: INFO shows port 0, by
  * which topology.ts, Sentinel and people tell that nobody can connect.
+ *
+ * A server that is shut down waits, since 7.0, until its replicas have acknowledged all, up to
+ * `shutdown-timeout`. Then `acknowledgesAll` is set, for as long as that lasts.
  *
  * REJECTED. PING: one permission more, and it says nothing that the next reply does not. SYNC, for servers
  * before 2.8: it has no offset. The snapshot over a second connection (`rdb-channel-repl`,
@@ -118,6 +121,9 @@ export class ReplicaLink implements AsyncDisposable {
     return this.#connection.name;
   }
 
+  /** True while the source waits for its replicas to have all, and no FAILOVER can begin. */
+  acknowledgesAll = false;
+
   /** The replication offset behind the last byte that was given out. */
   get offset(): number {
     return this.#offset;
@@ -197,7 +203,7 @@ export class ReplicaLink implements AsyncDisposable {
   ack(offset: number, syncedOffset?: number): void {
     assert(this.#intake !== undefined, "Only what was started is acknowledged");
     if (this.#connection.unsentBytes > maxUnsentBytes) return;
-    const most = this.#offset === 0 ? 1 : this.#offset - 1;
+    const most = this.#offset === 0 ? 1 : this.#offset - (this.acknowledgesAll ? 0 : 1);
     const acked = this.#offset === 0 ? 1 : Math.min(offset, most);
     const synced = syncedOffset === undefined ? [] : ["FACK", Math.min(syncedOffset, most)];
     this.#connection.send("REPLCONF", "ACK", acked, ...synced);

@@ -64,6 +64,8 @@ export type LastSegment = {
   readonly last: PositionLine;
   /** The database that was selected there. */
   readonly database: number | undefined;
+  /** No record is between this position and `last`. */
+  readonly changedOffset: number;
 };
 
 const chunkBytes = 256 * 1024;
@@ -119,7 +121,7 @@ export async function recoverLog(
   if (entry === undefined || checked === undefined)
     return damaged("its last file is missing", before);
   const { result, database } = checked;
-  const { first, last, sealedEnd } = result;
+  const { first, last, sealedEnd, changedOffset = 0 } = result;
   if (first === undefined || last === undefined) {
     return damaged(`"${entry.file}" has no whole position line`, before);
   }
@@ -129,7 +131,7 @@ export async function recoverLog(
     kind: "ready",
     manifest,
     closed,
-    last: { name, path, sequence, sizeBytes: sealedEnd, first, last, database },
+    last: { name, path, sequence, sizeBytes: sealedEnd, first, last, database, changedOffset },
     cutBytes: result.sizeBytes - sealedEnd,
     damage,
   };

@@ -39,6 +39,8 @@ export type Batch = Position & {
   readonly ms: number;
   /** The database that its first record is for; not needed where the log has it selected. */
   readonly database?: number;
+  /** It ends inside a record or a transaction, which goes on with the next batch. */
+  readonly isPart?: boolean;
 };
 
 export type SegmentLimits = {
@@ -102,6 +104,10 @@ export class SpoolLog {
   #synced: PositionLine;
   #nextOffset: number;
   #database: number | undefined;
+  /** The database at the last position line. */
+  #sealedDatabase: number | undefined;
+  /** The position behind the last record: what is between it and `position` was not for a log. */
+  #changedOffset: number;
   #group: Group | undefined;
   #header: Header | undefined;
   /** When the segment was begun, or found. */
@@ -125,6 +131,8 @@ export class SpoolLog {
     this.#synced = last.last;
     this.#nextOffset = last.last.offset;
     this.#database = last.database;
+    this.#sealedDatabase = last.database;
+    this.#changedOffset = last.changedOffset;
     this.#openedMs = parts.nowMs;
   }
 
@@ -143,6 +151,10 @@ export class SpoolLog {
   /** The database that the next record is for, if that is known. */
   get database(): number | undefined {
     return this.#writer.database ?? this.#database;
+  }
+
+  get changedOffset(): number {
+    return this.#changedOffset;
   }
 
   get pendingBytes(): number {
@@ -167,17 +179,55 @@ export class SpoolLog {
     const writer = this.#writer;
     const ms = Math.max(batch.ms, writer.position?.ms ?? 0);
     if (records.length > 0) {
-      if (!writer.isInTransaction) writer.stamp(ms);
-      const database =
-        batch.database ?? (writer.database === undefined ? this.#database : undefined);
-      if (database !== undefined) writer.select(database);
-      writer.raw(records);
+      if (!writer.isInUnit) this.#beginUnit(batch.database, ms);
+      if (batch.isPart) writer.rawPart(records);
+      else writer.raw(records);
     }
-    if (!writer.isInTransaction) {
-      writer.seal(batch, ms);
-      this.#writerSealed = writer.length;
+    if (!writer.isInUnit) {
+      this.#seal(batch, ms);
+      if (records.length > 0) this.#changedOffset = batch.offset;
     }
     this.#nextOffset = batch.offset;
+  }
+
+  #beginUnit(given: number | undefined, ms: number): void {
+    const writer = this.#writer;
+    writer.stamp(ms);
+    const database = given ?? (writer.database === undefined ? this.#database : undefined);
+    if (database !== undefined) writer.select(database);
+  }
+
+  #seal(at: Position, ms: number): void {
+    this.#writer.seal(at, ms);
+    this.#writerSealed = this.#writer.length;
+    this.#sealedDatabase = this.database;
+  }
+
+  /**
+   * Goes on from a place of another history, or of this one under another id. It may be before the
+   * last position, if what is between them was nothing that a log needs.
+   */
+  adopt(at: Position, ms: number): void {
+    const { replicationId, offset } = this.position;
+    if (replicationId === at.replicationId && offset === at.offset) return;
+    assert(!this.#writer.isInUnit, "A unit ends in the history that it began in");
+    assert(at.offset >= this.#changedOffset, "No record is behind the place to go on from");
+    this.#seal(at, Math.max(ms, this.position.ms));
+    this.#nextOffset = at.offset;
+  }
+
+  /** Whether a unit has begun and its end has not come. */
+  get isInUnit(): boolean {
+    return this.#writer.isInUnit;
+  }
+
+  /** Takes back the beginning of a unit: the stream ended in it, and will bring it once more. */
+  async takeBackUnit(): Promise<void> {
+    assert(this.#group === undefined && this.#header === undefined, "All is written");
+    const { position } = this;
+    if (this.#sealedBytes < this.#sizeBytes || this.#isTorn) await this.#cutTo(this.#sealedBytes);
+    this.#sizeBytes = this.#sealedBytes;
+    this.#rewind(position, this.#sealedDatabase);
   }
 
   hasWork(limits: SegmentLimits, nowMs: number): boolean {
@@ -262,7 +312,7 @@ export class SpoolLog {
   }
 
   #isDue(limits: SegmentLimits, nowMs: number, moreBytes: number): boolean {
-    if (this.#writer.isInTransaction) return false;
+    if (this.#writer.isInUnit) return false;
     const size = this.#sizeBytes + moreBytes;
     if (size <= this.#current.headerBytes) return false;
     // The clock may have been set back.
@@ -305,7 +355,8 @@ export class SpoolLog {
     const { first, position: last, bytes } = header;
     const sizeBytes = bytes.length;
     const database = this.#database;
-    const at = { name, path, sequence, first, last, sizeBytes, database };
+    const changedOffset = this.#changedOffset;
+    const at = { name, path, sequence, first, last, sizeBytes, database, changedOffset };
     this.#current = { ...at, file, headerBytes: sizeBytes };
     this.#sizeBytes = sizeBytes;
     this.#sealedBytes = sizeBytes;
@@ -325,7 +376,7 @@ export class SpoolLog {
     const { disk, paths } = this.#place;
     const old = this.#current;
     const { result, database } = await checkSegment(disk, old.path, this.#closed.at(-1)?.last);
-    const { last, sealedEnd } = result;
+    const { last, sealedEnd, changedOffset } = result;
     if (last === undefined || last.sequence < this.#synced.sequence) return "damaged";
     const { name, path, sequence } = nextSegment(this.#place);
     const entry = { file: name, sequence };
@@ -345,6 +396,7 @@ export class SpoolLog {
     this.#isUnsyncable = false;
     this.#isTorn = false;
     if (!isWhole) this.#rewind(last, database);
+    if (!isWhole && changedOffset !== undefined) this.#changedOffset = changedOffset;
     await this.#putAside(old);
     return isWhole ? "ready" : "rewound";
   }
@@ -353,6 +405,7 @@ export class SpoolLog {
     this.#writer = new LogWriter({ after: last });
     this.#nextOffset = last.offset;
     this.#database = database;
+    this.#sealedDatabase = database;
     this.#group = undefined;
     this.#header = undefined;
     this.#writerSealed = 0;

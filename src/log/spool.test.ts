@@ -79,11 +79,11 @@ suite("Spool", () => {
     disk.slowSync = slow.promise;
     append(spool, set);
     while (spool.written?.offset === 100) await Promise.resolve();
-    assert.equal(spool.durableOffset, 100);
+    assert.equal(spool.durable?.offset, 100);
     slow.resolve();
     disk.slowSync = undefined;
     await spool.flush();
-    assert.equal(spool.durableOffset, 100 + set.length);
+    assert.equal(spool.durable?.offset, 100 + set.length);
   });
 
   test("syncs with `everysec` once a second, one sync at a time, and writes meanwhile", async () => {
@@ -96,7 +96,7 @@ suite("Spool", () => {
     await settled();
     const first = spool.written?.offset;
     assert.equal(first, 100 + set.length);
-    assert.equal(spool.durableOffset, first);
+    assert.equal(spool.durable?.offset, first);
     append(spool, set);
     time.ms += 1500;
     spool.tick();
@@ -209,12 +209,12 @@ suite("Spool", () => {
       append(spool, set);
       await settled();
       assert.equal(spool.state.kind, "failing");
-      assert.equal(spool.durableOffset, 100 + set.length);
+      assert.equal(spool.durable?.offset, 100 + set.length);
       const outcome = await spool.retry();
       outcomes.add(outcome);
       const expected = 100 + (outcome === "ready" ? 2 : 1) * set.length;
       assert.equal(spool.position?.offset, expected);
-      assert.equal(spool.durableOffset, expected);
+      assert.equal(spool.durable?.offset, expected);
       assert.deepEqual(await disk.list(`${folder}/damaged`), ["appendonly.aof.1.incr.aof"]);
       append(spool, set);
       await spool.flush();

@@ -18,7 +18,7 @@
  *
  *   1. The log has all batches from its base on, in order, each once: a batch has to start where the
  *      one before ended, and what is on disk ends with a position line, or is cut to one (`recover`).
- *   2. `durableOffset` never says more than a crash leaves: of the process with `everysec` and `no`,
+ *   2. `durable` never says more than a crash leaves: of the process with `everysec` and `no`,
  *      of the machine with `always`.
  *   3. After an error nothing is given up: what was appended is kept, and written by `retry()`. If
  *      it was a sync that failed, what was written may be gone from memory too. Then the segment is
@@ -37,7 +37,7 @@ import { strict as assert } from "node:assert";
 import { join } from "node:path";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
-import type { PositionLine } from "../codec/aof/annotation.ts";
+import type { Position, PositionLine } from "../codec/aof/annotation.ts";
 import type { Manifest } from "../codec/aof/manifest.ts";
 import { LogWriter } from "../codec/aof/writer.ts";
 import { BaseFile } from "./base-file.ts";
@@ -202,6 +202,11 @@ export class Spool implements AsyncDisposable {
     return this.#log?.database;
   }
 
+  /** The position behind the last record: what is between it and `position` was not for a log. */
+  get changedOffset(): number | undefined {
+    return this.#log?.changedOffset;
+  }
+
   get written(): PositionLine | undefined {
     return this.#log?.written;
   }
@@ -211,8 +216,8 @@ export class Spool implements AsyncDisposable {
   }
 
   /** What may be acknowledged under the policy. `synced` is what a source's WAITAOF asks for. */
-  get durableOffset(): number | undefined {
-    return this.#options.fsync === "always" ? this.synced?.offset : this.written?.offset;
+  get durable(): PositionLine | undefined {
+    return this.#options.fsync === "always" ? this.synced : this.written;
   }
 
   /** Bytes that are appended and not written. */
@@ -264,8 +269,8 @@ export class Spool implements AsyncDisposable {
    * Takes a batch: records as they are encoded, whole ones; none at all where the stream had only
    * what no log needs. False: wait for `room()` before the next one.
    *
-   * A batch may end inside a transaction. It then gets no position line; the one that ends the
-   * transaction does, for both.
+   * A batch may end inside a transaction or, if it says so, inside a record. It then gets no position
+   * line; the one that ends the unit does, for all of them.
    *
    * @throws Failure LIMIT_EXCEEDED where `room()` was not waited for, and nothing is taken;
    *   DATA_CORRUPT for bytes that are no records. Close the spool then: opening it cuts to the batch
@@ -281,6 +286,29 @@ export class Spool implements AsyncDisposable {
     log.append(records, batch);
     this.#kick();
     return log.pendingBytes < maxPendingBytes;
+  }
+
+  /**
+   * Says where the stream goes on, before the first batch of it: at `position`, or there under another
+   * id, or before it where no record stands in between (`changedOffset`). What has come of a unit that
+   * is not whole is taken back: the stream brings it again. False: the disk fails.
+   */
+  async goOn(at: Position, ms: number): Promise<boolean> {
+    const log = this.#log;
+    assert(log !== undefined && this.#isRecording(), "There is a log to go on with");
+    if (!(await this.takeBackUnit())) return false;
+    log.adopt(at, ms);
+    this.#kick();
+    return true;
+  }
+
+  /** Takes back what has come of a unit that is not whole. False: the disk fails. */
+  async takeBackUnit(): Promise<boolean> {
+    const log = this.#log;
+    if (log === undefined || !this.#isRecording() || !log.isInUnit) return true;
+    await this.#settle();
+    if (this.#state.kind !== "ready") return false;
+    return await this.#attempt(() => log.takeBackUnit());
   }
 
   #isRecording(): boolean {
@@ -517,7 +545,7 @@ export class Spool implements AsyncDisposable {
     });
     const { first, position, bytes } = header;
     const ends = { first, last: position, sizeBytes: bytes.length };
-    const last = { ...segment, ...ends, database: at.database };
+    const last = { ...segment, ...ends, database: at.database, changedOffset: at.offset };
     this.#log = new SpoolLog(this.#place, {
       ...{ manifest, base, closed: [], last, file, writer },
       nowMs: this.#now,

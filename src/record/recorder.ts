@@ -25,8 +25,10 @@ import type { Clock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
 import type { Position } from "../codec/aof/annotation.ts";
 import type { Endpoint } from "../link/address.ts";
-import { Connection, type ConnectOptions } from "../link/connection.ts";
+import { Connection, type ConnectOptions, errorText } from "../link/connection.ts";
+import { type Info, parseInfo, resumePosition } from "../link/instance.ts";
 import { ReplicaLink } from "../link/replica-link.ts";
+import { textOf } from "../link/reply-values.ts";
 import type { BaseWriter, Spool } from "../log/spool.ts";
 import { SnapshotWatch } from "./snapshot-watch.ts";
 import { SourceClock } from "./source-clock.ts";
@@ -79,6 +81,9 @@ const ackEveryMs = 1000;
 const clockEveryMs = 10_000;
 const firstDelayMs = 100;
 const longestDelayMs = 30_000;
+/** A server that waits to be shut down sends nothing: one that is quiet is asked whether it does. */
+const quietMs = 500;
+const askShutdownEveryMs = 1000;
 /** A session that lasted so long was a good one: the next failure is a new one. */
 const goodSessionMs = 10_000;
 
@@ -161,7 +166,8 @@ export class Recorder {
     this.#state = { kind: "connecting" };
     const { endpoint, why } = await findSource(signal);
     await using control = await Connection.open(endpoint, { ...connect, signal });
-    this.#version = await readVersion(control);
+    const info = await askInfo(control, "server");
+    this.#version = info.get("valkey_version") ?? info.get("redis_version") ?? "";
     this.#source = control.name;
     onEvent({ kind: "connected", source: control.name, why, version: this.#version });
     await this.#askTime(control);
@@ -169,13 +175,14 @@ export class Recorder {
 
     const tending = this.#tend(link, control, signal, (failure) => ended.abort(failure));
     try {
-      const from = spool.state.kind === "ready" ? spool.position : undefined;
+      const from = await this.#findStart(control);
       const start = await link.start(from);
       let database = spool.database ?? 0;
       if (start.kind === "full") {
         const reason = from ? "the source cannot go on from where the log ends" : "the first base";
         database = await this.#takeBase(link, start.position, reason);
       } else {
+        await this.#goOn(start.position);
         onEvent({ kind: "continued", position: start.position });
       }
       this.#hasFollowed = true;
@@ -189,9 +196,27 @@ export class Recorder {
     }
   }
 
+  /** From where to ask for the stream; undefined where all is needed. @throws Failure of the disk */
+  async #findStart(control: Connection): Promise<Position | undefined> {
+    const { spool } = this.#options;
+    if (spool.state.kind === "failing") await spool.retry();
+    if (spool.state.kind === "failing") throw spool.state.failure;
+    const { position, changedOffset } = spool;
+    if (spool.state.kind !== "ready" || position === undefined) return undefined;
+    const info = await askInfo(control, "replication");
+    return resumePosition(info, position, changedOffset ?? position.offset);
+  }
+
+  async #goOn(at: Position): Promise<void> {
+    const { spool } = this.#options;
+    if (await spool.goOn(at, this.#sourceClock.now())) return;
+    const { state } = spool;
+    throw state.kind === "failing" ? state.failure : new Failure("SERVER_LOST", "The spool failed");
+  }
+
   /** Receives a snapshot as the new base. Returns the database that the stream has selected. */
   async #takeBase(link: ReplicaLink, position: Position, reason: string): Promise<number> {
-    const { spool, onEvent } = this.#options;
+    const { onEvent } = this.#options;
     const watch = new SnapshotWatch();
     const held: Uint8Array[] = [];
     let base: BaseWriter | undefined;
@@ -214,7 +239,7 @@ export class Recorder {
     }
     if (watch.unknown) onEvent({ kind: "unchecked snapshot", failure: watch.unknown });
     onEvent({ kind: "base", position, reason });
-    link.ack(spool.durableOffset ?? 0, spool.synced?.offset);
+    this.#acknowledge(link, position.replicationId);
     return watch.database;
   }
 
@@ -240,17 +265,18 @@ export class Recorder {
     let startOffset = from.offset;
     this.#state = { kind: "streaming" };
     this.#link = link;
+    this.#replicationId = replicationId;
+    this.#askedAt = 0;
     this.#received = from.offset;
     for await (const chunk of link.stream()) {
       this.#received = link.offset;
+      this.#receivedAtMs = performance.now();
       translator.push(chunk);
-      const batch = translator.take();
-      if (batch) {
-        const { offset, records, databaseBefore } = batch;
-        const ms = this.#sourceClock.now();
-        const hasRoom = spool.append(records, {
-          ...{ replicationId, offset, startOffset, ms, database: databaseBefore },
-        });
+      const ms = this.#sourceClock.now();
+      for (let batch = translator.take(); batch; batch = translator.take()) {
+        const { offset, records, databaseBefore: database, isPart } = batch;
+        const place = { replicationId, offset, startOffset, ms, database, isPart };
+        const hasRoom = spool.append(records, place);
         startOffset = offset;
         if (!hasRoom) await spool.room();
       }
@@ -259,20 +285,30 @@ export class Recorder {
     }
   }
 
+  /** The history that is followed. */
+  #replicationId = "";
+  #receivedAtMs = 0;
   /** Up to where the source has asked for an acknowledgement that it does not have yet. */
   #askedAt = 0;
   #ackedAtMs = 0;
 
   /** Answers the source when it has asked, as soon as there is something to say; else now and then. */
   #ack(link: ReplicaLink): void {
-    const { spool } = this.#options;
-    const durable = spool.durableOffset;
-    if (durable === undefined || this.#state.kind !== "streaming") return;
+    if (this.#state.kind !== "streaming") return;
     const isAsked = this.#askedAt > 0;
     if (!isAsked && performance.now() - this.#ackedAtMs < ackEveryMs) return;
-    link.ack(durable, spool.synced?.offset);
+    const acknowledged = this.#acknowledge(link, this.#replicationId);
+    if (acknowledged !== undefined && acknowledged >= this.#askedAt) this.#askedAt = 0;
+  }
+
+  /** What is durable of this history; of another one, the offsets say nothing here. */
+  #acknowledge(link: ReplicaLink, replicationId: string): number | undefined {
+    const { durable, synced } = this.#options.spool;
+    if (durable?.replicationId !== replicationId) return undefined;
+    const isSame = synced?.replicationId === replicationId;
+    link.ack(durable.offset, isSame ? synced.offset : undefined);
     this.#ackedAtMs = performance.now();
-    if (durable >= this.#askedAt) this.#askedAt = 0;
+    return durable.offset;
   }
 
   /** What goes on beside the stream: syncs, acknowledgements, the clock, and a disk that fails. */
@@ -284,6 +320,7 @@ export class Recorder {
   ): Promise<void> {
     const { spool, onEvent } = this.#options;
     let askedTimeAtMs = performance.now();
+    let askedShutdownAtMs = askedTimeAtMs;
     let wasFailing = false;
     while (!signal.aborted) {
       await sleep(tickMs, undefined, { signal }).catch(() => {});
@@ -299,10 +336,19 @@ export class Recorder {
         wasFailing = false;
         onEvent({ kind: "disk works again" });
       }
-      if (performance.now() - askedTimeAtMs < clockEveryMs) continue;
-      askedTimeAtMs = performance.now();
+      const nowMs = performance.now();
       try {
-        await this.#askTime(control);
+        if (nowMs - askedTimeAtMs >= clockEveryMs) {
+          askedTimeAtMs = nowMs;
+          await this.#askTime(control);
+        }
+        const isQuiet = nowMs - this.#receivedAtMs >= quietMs;
+        if (isQuiet && nowMs - askedShutdownAtMs >= askShutdownEveryMs) {
+          askedShutdownAtMs = nowMs;
+          const info = await askInfo(control, "server");
+          link.acknowledgesAll = info.has("shutdown_in_milliseconds");
+          if (link.acknowledgesAll) this.#acknowledge(link, this.#replicationId);
+        }
       } catch (error) {
         if (!(error instanceof Failure)) throw error;
         end(error);
@@ -339,12 +385,10 @@ function isFinal({ code }: Failure): boolean {
   return code === "REPLICATION_REFUSED" || code === "SERVER_DENIED" || code === "TLS_FAILED";
 }
 
-/** The version that INFO tells; a user who may not ask is taken for one of a current server. */
-async function readVersion(control: Connection): Promise<string> {
-  const reply = await control.call("INFO", "server");
-  if (reply.type !== "bulk" && reply.type !== "verbatim") return "";
-  const text = toLatin1(reply.bytes);
-  return /^(?:valkey|redis)_version:(\S+)/m.exec(text)?.[1] ?? "";
+/** A section of INFO; empty for a user who may not ask. */
+async function askInfo(control: Connection, section: string): Promise<Info> {
+  const reply = await control.call("INFO", section);
+  return parseInfo(errorText(reply) === undefined ? (textOf(reply) ?? "") : "");
 }
 
 function isBefore7(version: string): boolean {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { StreamTranslator } from "./translate.ts";
+import { type Batch, StreamTranslator } from "./translate.ts";
 
 type Command = readonly string[];
 
@@ -22,8 +22,18 @@ function translate(stream: string, options: { hasRelativeTimes?: boolean; offset
   return translator;
 }
 
+function batches(translator: StreamTranslator): Batch[] {
+  const all: Batch[] = [];
+  for (let batch = translator.take(); batch; batch = translator.take()) all.push(batch);
+  return all;
+}
+
+function text(parts: readonly Batch[]): string {
+  return parts.map(({ records }) => Buffer.from(records).toString("latin1")).join("");
+}
+
 function records(translator: StreamTranslator): string {
-  return Buffer.from(translator.take()?.records ?? []).toString("latin1");
+  return text(batches(translator));
 }
 
 const set = ["SET", "k", "v"];
@@ -35,18 +45,24 @@ test("push() passes commands on as they are", () => {
 
 test("push() counts what belongs to the stream alone, and leaves it out", () => {
   const chatter = encode(["PING"], ["ping"], ["REPLCONF", "GETACK", "*"], ["PUBLISH", "c", "m"]);
-  const translator = translate(`${encode(set)}\n${chatter}\n`);
-  const batch = translator.take();
-  assert.equal(Buffer.from(batch?.records ?? []).toString(), encode(set));
-  assert.equal(batch?.offset, encode(set).length + chatter.length + 2);
-  assert.equal(batch?.commands, 1);
+  const all = batches(translate(`${encode(set)}\n${chatter}\n`));
+  assert.equal(text(all), encode(set));
+  assert.equal(all.at(-1)?.offset, encode(set).length + chatter.length + 2);
+  assert.equal(all[0]?.commands, 1);
 });
 
 test("take() tells that the offset has gone on, even where there is nothing for the log", () => {
   const translator = translate(encode(["PING"]), { offset: 1000 });
   assert.deepEqual(
     { ...translator.take(), records: undefined },
-    { offset: 1014, database: 0, databaseBefore: 0, commands: 0, records: undefined },
+    {
+      offset: 1014,
+      database: 0,
+      databaseBefore: 0,
+      commands: 0,
+      isPart: false,
+      records: undefined,
+    },
   );
   assert.equal(translator.take(), undefined);
 });
@@ -147,18 +163,65 @@ test("the batches are the same however the stream is cut", () => {
   fc.assert(
     fc.property(fc.array(unit), fc.array(fc.nat()), (units, cuts) => {
       const stream = Buffer.from(units.join(""), "latin1");
-      const whole = translate(stream.toString("latin1"));
+      const whole = batches(translate(stream.toString("latin1")));
       const pieces = translate("");
       const ends = [...cuts.map((cut) => cut % (stream.length + 1)), stream.length];
       let at = 0;
-      let text = "";
+      const found: Batch[] = [];
       for (const end of ends.sort((a, b) => a - b)) {
         pieces.push(stream.subarray(at, end));
-        text += records(pieces);
+        found.push(...batches(pieces));
         at = end;
       }
-      assert.equal(text, records(whole));
-      assert.deepEqual(pieces.state, whole.state);
+      assert.equal(text(found), text(whole));
+      const state = (all: readonly Batch[]) => [all.at(-1)?.offset, all.at(-1)?.database];
+      assert.deepEqual(state(found), state(whole));
     }),
   );
+});
+
+test("whatever differs from the stream stands at the beginning of a batch", () => {
+  const ping = encode(["PING"]);
+  const one = encode(set);
+  const all = batches(translate([one, one, ping, ping, one, "\n", one, one].join("")));
+  assert.deepEqual(
+    all.map((batch) => [batch.offset, batch.records.length]),
+    [
+      [2 * one.length, 2 * one.length],
+      [3 * one.length + 2 * ping.length, one.length],
+      [5 * one.length + 2 * ping.length + 1, 2 * one.length],
+    ],
+  );
+});
+
+test("a command that was made absolute is the first one of its batch", () => {
+  const relative = encode(["EXPIRE", "k", "10"]);
+  const stream = [encode(set), relative, encode(set), relative, relative].join("");
+  const all = batches(translate(stream, { hasRelativeTimes: true }));
+  assert.deepEqual(
+    all.map(({ commands }) => commands),
+    [1, 2, 1, 1],
+  );
+});
+
+test("a unit of any length is given out in parts, and nothing is kept of it", () => {
+  const value = "v".repeat(5_000_000);
+  const units = [
+    encode(set),
+    encode(["SET", "long", value]),
+    encode(["MULTI"], ["RPUSH", "l", value, "w"], ["PUBLISH", "c", "m"], set, ["EXEC"]),
+    encode(set),
+  ];
+  const stream = units.join("");
+  const translator = translate("");
+  const found: Batch[] = [];
+  for (let at = 0; at < stream.length; at += 100_000) {
+    translator.push(Buffer.from(stream.slice(at, at + 100_000), "latin1"));
+    found.push(...batches(translator));
+  }
+  assert.equal(text(found), stream.replace(encode(["PUBLISH", "c", "m"]), ""));
+  assert.ok(Math.max(...found.map((batch) => batch.records.length)) < 1_400_000);
+  const told = found.filter(({ isPart }) => !isPart).map(({ offset }) => offset);
+  assert.equal(told.at(-1), stream.length);
+  assert.ok(found.filter(({ isPart }) => isPart).every(({ offset }) => told.includes(offset)));
 });

@@ -11,15 +11,19 @@
  *
  * INVARIANTS
  *
- *   1. `offset` counts every byte of the stream up to the end of the last whole unit: a command
- *      outside of transactions, or everything from MULTI to EXEC. Only whole units are given out.
- *   2. What is not known passes as it is.
- *
- * Memory: the commands of one chunk, and of a transaction that is not complete yet.
+ *   1. A batch ends with a unit: a command outside of transactions, or everything from MULTI to EXEC.
+ *      `offset` counts every byte of the stream up to there.
+ *   2. Whatever differs from the stream stands at the beginning of a batch: what was left out, and one
+ *      unit that was changed. So whoever reads the log counts back from the end of a batch, and knows
+ *      the position behind each unit to the byte.
+ *   3. What is not known passes as it is.
+ *   4. Memory: a chunk and what it became, and `partBytes` of a unit that is not whole. One that has
+ *      more is given out in parts. An old source's command with a time that may be relative is held
+ *      as a whole: its end says what becomes of its beginning.
  */
 import { Slice, toLatin1 } from "../base/bytes.ts";
 import { ByteWriter, RespEncoder } from "../codec/resp/encode.ts";
-import { RequestParser } from "../codec/resp/request.ts";
+import { type CommandRest, RequestParser } from "../codec/resp/request.ts";
 
 export type StreamState = {
   /** The replication offset: bytes of the stream before the next one. */
@@ -28,13 +32,16 @@ export type StreamState = {
   readonly database: number;
 };
 
+/** Records, and the state behind the last whole unit. */
 export type Batch = StreamState & {
-  /** Whole units, encoded; empty where there was nothing for the log. Owned by the caller. */
+  /** Encoded; empty where there was nothing for the log. Owned by the caller. */
   readonly records: Uint8Array;
   /** The database that the first of them is for. */
   readonly databaseBefore: number;
-  /** How many they are. */
+  /** How many commands end in it. */
   readonly commands: number;
+  /** They are of a unit that goes on with the next batch; `offset` is where it began. */
+  readonly isPart: boolean;
 };
 
 export type TranslatorOptions = {
@@ -44,55 +51,65 @@ export type TranslatorOptions = {
   readonly now: () => number;
 };
 
+/** A unit that is not whole is given out in parts when it has more. */
+const partBytes = 1024 * 1024;
+
+/** A batch whose bytes are in `#out`: they end at `end`. */
+type Closed = Omit<Batch, "records"> & { readonly end: number };
+
 export class StreamTranslator {
   readonly #parser = new RequestParser();
   readonly #now: () => number;
   readonly #kinds: Kinds;
-  readonly #start: number;
   readonly #out = new ByteWriter();
   readonly #encoder = new RespEncoder();
   readonly #name = new Slice();
   readonly #slice = new Slice();
+  /** The offset of the parser's first byte, moved on by what was passed without it. */
+  #base: number;
+  /** What is passed without the parser: the rest of a command that is given out in parts. */
+  #rest: CommandRest | undefined;
   #database: number;
   #isInTransaction = false;
-  /** The state behind the last whole unit, and what of `#out` is before it. */
-  #whole: StreamState;
-  #wholeBytes = 0;
-  #wholeCommands = 0;
+  /** Of the unit that is being read: its bytes for the log, and its commands. */
+  #unitBytes = 0;
+  #unitCommands = 0;
+  /** The state behind the last whole unit, and where its bytes end in `#out`. */
+  #offset: number;
+  #wholeDatabase: number;
+  #wholeEnd = 0;
+  /** Of the batch that is being filled: where it starts in `#out`, and its commands. */
+  #batchStart = 0;
   #commands = 0;
   #databaseBefore: number;
+  /** The offset that the last batch has told. */
+  #told: number;
+  #closed: Closed[] = [];
+  #ready: Batch[] = [];
   #wantsAck = false;
-  /** The offset that `take()` has told last. */
-  #taken: number;
 
   constructor(from: StreamState, options: TranslatorOptions) {
-    this.#start = from.offset;
+    this.#base = from.offset;
     this.#database = from.database;
     this.#databaseBefore = from.database;
-    this.#whole = from;
-    this.#taken = from.offset;
+    this.#offset = from.offset;
+    this.#wholeDatabase = from.database;
+    this.#told = from.offset;
     this.#now = options.now;
     this.#kinds = options.hasRelativeTimes ? relativeKinds : absoluteKinds;
   }
 
-  /** The state behind the last whole unit. */
-  get state(): StreamState {
-    return this.#whole;
+  /** Takes a chunk of the stream, cut anywhere, and fills batches. @throws Failure PROTOCOL_ERROR */
+  push(chunk: Uint8Array): void {
+    const rest = this.#rest === undefined ? chunk : this.#pass(chunk, this.#rest);
+    if (rest.length > 0) this.#parse(rest);
+    this.#passLong();
+    this.#finishBatches();
   }
 
-  /** Takes a chunk of the stream, cut anywhere. @throws Failure PROTOCOL_ERROR */
-  push(chunk: Uint8Array): void {
-    const parser = this.#parser;
-    parser.push(chunk);
-    while (parser.next()) {
-      parser.argument(0, this.#name);
-      this.#command(this.#kinds.of(this.#name));
-      if (!this.#isInTransaction) this.#endUnit(parser.end);
-    }
-    // A stray line end between commands is counted too.
-    if (!this.#isInTransaction && parser.end > this.#whole.offset - this.#start) {
-      this.#endUnit(parser.end);
-    }
+  /** The next batch, in order; undefined where the next chunk is needed. */
+  take(): Batch | undefined {
+    return this.#ready.shift();
   }
 
   /** Whether the source has asked for an acknowledgement since the last call. */
@@ -102,26 +119,91 @@ export class StreamTranslator {
     return wanted;
   }
 
-  /** What is whole since the last call; undefined where the stream has not gone on. */
-  take(): Batch | undefined {
-    const before = this.#databaseBefore;
-    if (this.#wholeBytes === 0 && this.#taken === this.#whole.offset) return undefined;
-    const all = this.#out.take();
-    const records = all.subarray(0, this.#wholeBytes);
-    this.#out.append(all, this.#wholeBytes);
-    const commands = this.#wholeCommands;
-    this.#commands -= commands;
-    this.#wholeBytes = 0;
-    this.#wholeCommands = 0;
-    this.#taken = this.#whole.offset;
-    this.#databaseBefore = this.#whole.database;
-    return { ...this.#whole, records, databaseBefore: before, commands };
+  #parse(chunk: Uint8Array): void {
+    const parser = this.#parser;
+    parser.push(chunk);
+    while (parser.next()) {
+      parser.argument(0, this.#name);
+      this.#command(this.#kinds.of(this.#name));
+      if (!this.#isInTransaction) this.#endUnit();
+    }
+    // A stray line end between commands is counted too.
+    if (!this.#isInTransaction && this.#base + parser.end > this.#offset) this.#endUnit();
   }
 
-  #endUnit(end: number): void {
-    this.#whole = { offset: this.#start + end, database: this.#database };
-    this.#wholeBytes = this.#out.length;
-    this.#wholeCommands = this.#commands;
+  /** Gives the beginning of a long command away, and passes what is to come of it. */
+  #passLong(): void {
+    const parser = this.#parser;
+    if (parser.pendingBytes <= partBytes || parser.pendingArguments === 0) return;
+    parser.argument(0, this.#name);
+    const kind = this.#kinds.of(this.#name);
+    const hasNoOptions = kind === "timed" && parser.argc === 3 && this.#text(0) === "SET";
+    if (kind !== "other" && !hasNoOptions) return;
+    const { bytes, rest } = parser.takePending();
+    this.#write(bytes, 0, bytes.length);
+    this.#rest = rest;
+  }
+
+  /** Passes what of a chunk belongs to a long command. Returns what is behind it. */
+  #pass(chunk: Uint8Array, rest: CommandRest): Uint8Array {
+    const size = rest.skip(chunk);
+    this.#write(chunk, 0, size);
+    this.#base += size;
+    if (rest.isDone) {
+      this.#rest = undefined;
+      this.#unitCommands++;
+      if (!this.#isInTransaction) this.#endUnit();
+    }
+    return chunk.subarray(size);
+  }
+
+  #write(bytes: Uint8Array, start: number, end: number): void {
+    this.#out.append(bytes, start, end);
+    this.#unitBytes += end - start;
+  }
+
+  #endUnit(): void {
+    const offset = this.#base + this.#parser.end;
+    const isDifferent = offset - this.#offset !== this.#unitBytes;
+    if (isDifferent && this.#wholeEnd > this.#batchStart) this.#closeBatch();
+    this.#offset = offset;
+    this.#wholeDatabase = this.#database;
+    this.#wholeEnd = this.#out.length;
+    this.#commands += this.#unitCommands;
+    this.#unitBytes = 0;
+    this.#unitCommands = 0;
+  }
+
+  #closeBatch(): void {
+    this.#close(this.#wholeEnd, this.#commands, false);
+    this.#told = this.#offset;
+    this.#databaseBefore = this.#wholeDatabase;
+    this.#commands = 0;
+  }
+
+  #close(end: number, commands: number, isPart: boolean): void {
+    const { offset, database } = { offset: this.#offset, database: this.#wholeDatabase };
+    const databaseBefore = this.#databaseBefore;
+    this.#closed.push({ offset, database, databaseBefore, commands, end, isPart });
+    this.#batchStart = end;
+  }
+
+  /** Closes what is whole; and a unit that is not, if it has grown too long to be kept. */
+  #finishBatches(): void {
+    if (this.#offset > this.#told) this.#closeBatch();
+    const { length } = this.#out;
+    if (length - this.#wholeEnd > partBytes) this.#close(length, 0, true);
+    if (this.#closed.length === 0) return;
+    const all = this.#out.take();
+    let start = 0;
+    for (const { end, ...batch } of this.#closed) {
+      this.#ready.push({ ...batch, records: all.subarray(start, end) });
+      start = end;
+    }
+    this.#out.append(all, start);
+    this.#closed = [];
+    this.#wholeEnd = 0;
+    this.#batchStart = 0;
   }
 
   #command(kind: Kind): void {
@@ -150,8 +232,8 @@ export class StreamTranslator {
       case "other":
     }
     this.#parser.raw(this.#slice);
-    this.#out.append(this.#slice.bytes, this.#slice.start, this.#slice.end);
-    this.#commands++;
+    this.#write(this.#slice.bytes, this.#slice.start, this.#slice.end);
+    this.#unitCommands++;
   }
 
   /** An argument in upper case; "" where there is none. */
@@ -172,8 +254,9 @@ export class StreamTranslator {
     const args = rewrite(name, this.#parser.argc, (i) => this.#text(i), this.#now());
     if (!args) return false;
     this.#encoder.command(...args.map((arg) => (typeof arg === "number" ? this.#bytes(arg) : arg)));
-    this.#out.append(this.#encoder.take());
-    this.#commands++;
+    const record = this.#encoder.take();
+    this.#write(record, 0, record.length);
+    this.#unitCommands++;
     return true;
   }
 }

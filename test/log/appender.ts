@@ -14,7 +14,7 @@ let told = 0;
 // Written at once: what stays in a buffer of this process is not told.
 const tell = (text: string) => writeSync(1, `${text}\n`);
 const onChange = () => {
-  const durable = spool.durableOffset ?? 0;
+  const durable = spool.durable?.offset ?? 0;
   if (durable <= told) return;
   told = durable;
   tell(`durable ${durable}`);

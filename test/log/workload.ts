@@ -133,7 +133,7 @@ export async function runCase(life: Case): Promise<number> {
  * with the power, and after a sync that failed.
  */
 function told(spool: Spool, mayLose: boolean): number | undefined {
-  return mayLose ? spool.synced?.offset : spool.durableOffset;
+  return mayLose ? spool.synced?.offset : spool.durable?.offset;
 }
 
 async function live(run: Run, disk: MemoryDisk, spools: Spool[]): Promise<void> {

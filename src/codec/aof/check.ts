@@ -37,6 +37,11 @@ export type CheckFacts = {
   /** The first and the last position line of this file. */
   readonly first: PositionLine | undefined;
   readonly last: PositionLine | undefined;
+  /**
+   * The offset of the last position line with records before it: nothing but what no log needs
+   * stands between it and `last`. That of the first line, where there are no records.
+   */
+  readonly changedOffset: number | undefined;
   /** The end of the last position line; the start of the log where there is none. */
   readonly sealedEnd: number;
   /** Complete records behind `sealedEnd`: no checksum speaks for them. */
@@ -79,6 +84,7 @@ export class LogChecker {
   #timestamps = 0;
   #first: PositionLine | undefined;
   #last: PositionLine | undefined;
+  #changedOffset: number | undefined;
   #sealedRecords = 0;
   #lastMs = 0;
   #backwards = 0;
@@ -122,6 +128,7 @@ export class LogChecker {
       timestamps: this.#timestamps,
       first: this.#first,
       last: this.#last,
+      changedOffset: this.#changedOffset,
       sealedEnd,
       unsealedRecords: scanner.goodRecords - this.#sealedRecords,
       backwards: { times: this.#backwards, firstOffset: this.#firstBackwards },
@@ -160,6 +167,9 @@ export class LogChecker {
         case "position":
           this.#last = log.position;
           this.#first ??= this.#last;
+          if (this.#last === this.#first || log.scanner.goodRecords > this.#sealedRecords) {
+            this.#changedOffset = this.#last?.offset;
+          }
           this.#sealedRecords = log.scanner.goodRecords;
           this.#noteMs(this.#last?.ms ?? 0);
           break;

@@ -8,8 +8,8 @@
  * INVARIANTS
  *
  *   1. "position" is reported only for a line that is right in itself, whose data checksum fits the
- *      bytes since the line before, and that goes on from that line: sequence plus one, an offset
- *      that is not less. Anything else is thrown as damage.
+ *      bytes since the line before, and that goes on from that line: sequence plus one, and under
+ *      the same replication id an offset that is not less. Anything else is thrown as damage.
  *   2. A position line stands between units: inside a transaction it is damage.
  *   3. The checksum runs over each byte once, in pieces as long as chunks and lines allow: a call
  *      costs more than the bytes of a record do.
@@ -131,7 +131,8 @@ export class LogScanner {
     if (before !== undefined && line.sequence !== before.sequence + 1) {
       throw corrupt(start, `Position line ${line.sequence} after ${before.sequence}`);
     }
-    if (before !== undefined && line.offset < before.offset) {
+    const isSameHistory = line.replicationId === before?.replicationId;
+    if (isSameHistory && line.offset < before.offset) {
       throw corrupt(start, `Position ${line.offset} after ${before.offset}`);
     }
     this.#position = line;

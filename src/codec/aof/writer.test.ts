@@ -30,10 +30,10 @@ test("record() writes a record, and select() only where the database changes", (
 test("raw() follows the databases and transactions in what it is given", () => {
   const writer = new LogWriter();
   writer.raw(fromLatin1(encoded("multi") + encoded("SeLeCT", "5")));
-  assert.deepEqual([writer.isInTransaction, writer.database], [true, 5]);
+  assert.deepEqual([writer.isInUnit, writer.database], [true, 5]);
   writer.select(5);
   writer.raw(fromLatin1(encoded("exec")));
-  assert.equal(writer.isInTransaction, false);
+  assert.equal(writer.isInUnit, false);
   assert.equal(text(writer), encoded("multi") + encoded("SeLeCT", "5") + encoded("exec"));
 });
 

@@ -8,8 +8,8 @@
  * INVARIANTS
  *
  *   1. What was written is framed as a log. Records that come encoded are scanned on their way in:
- *      one that is not whole and right is refused, no byte of it is in the buffer, and nothing can
- *      follow. Records that are encoded here are right, and scanned only if they change the state.
+ *      one that is not right is refused, no byte of that call is in the buffer, and nothing can
+ *      follow. Only `rawPart()` leaves one that is not whole: what follows has to be the rest of it. Records that are encoded here are right, and scanned only if they change the state.
  *   2. A SELECT stands before the first record and wherever the database changes.
  *   3. A timestamp is written only where its second is greater than the last one, before a record
  *      and outside of transactions; a position line only outside of transactions.
@@ -66,8 +66,9 @@ export class LogWriter {
     return this.#scanner.database;
   }
 
-  get isInTransaction(): boolean {
-    return this.#scanner.unitStart !== undefined;
+  /** Whether a transaction, or a record that comes in parts, has begun and not ended. */
+  get isInUnit(): boolean {
+    return this.#scanner.unitStart !== undefined || this.#scanner.pending !== "nothing";
   }
 
   /** The last position line. */
@@ -90,7 +91,7 @@ export class LogWriter {
 
   /** Says when the records that follow are written, if that is a later second than was said. */
   stamp(ms: number): void {
-    assert(!this.isInTransaction, "A timestamp stands outside of transactions");
+    assert(!this.isInUnit, "A timestamp stands outside of transactions");
     const seconds = Math.floor(ms / 1000);
     if (seconds <= this.#seconds) return;
     this.#seconds = seconds;
@@ -121,7 +122,7 @@ export class LogWriter {
     for (const arg of args) out.appendBulk(arg);
     if (!isControl(name)) return;
     try {
-      this.#follow(out.peek(start));
+      this.#follow(out.peek(start), false);
     } catch (error) {
       out.truncate(start);
       throw error;
@@ -130,17 +131,25 @@ export class LogWriter {
 
   /** Writes records that are encoded already: one or more, whole. */
   raw(records: Uint8Array): void {
-    this.#follow(records);
+    this.#follow(records, false);
+    this.#out.append(records);
+  }
+
+  /** Writes records of which the last one may go on with what is written next. */
+  rawPart(records: Uint8Array): void {
+    this.#follow(records, true);
     this.#out.append(records);
   }
 
   /** Ends a batch: the log stands at this position after all that was written so far. */
   seal({ replicationId, offset }: Position, ms: number): void {
-    assert(!this.isInTransaction, "A position line stands outside of transactions");
+    assert(!this.isInUnit, "A position line stands outside of transactions");
     assert(isReplicationId(replicationId), "A replication id has 40 digits");
     assert(Number.isSafeInteger(offset) && offset >= 0, "An offset is a whole number");
     assert(Number.isSafeInteger(ms) && ms >= 0, "A time is a whole number of milliseconds");
-    assert(offset >= (this.#position?.offset ?? 0), "Positions do not go back");
+    const before = this.#position;
+    const isSameHistory = replicationId === before?.replicationId;
+    assert(!isSameHistory || offset >= before.offset, "Positions do not go back");
     this.#position = {
       replicationId,
       offset,
@@ -154,7 +163,7 @@ export class LogWriter {
   }
 
   /** Keeps account of what is written. After a refusal, nothing is written any more. */
-  #follow(records: Uint8Array): void {
+  #follow(records: Uint8Array, mayEndInside: boolean): void {
     if (this.#refusal !== undefined) throw this.#refusal;
     const scanner = this.#scanner;
     try {
@@ -162,7 +171,8 @@ export class LogWriter {
       for (let item = scanner.next(); item !== "more"; item = scanner.next()) {
         if (item === "annotation") throw corrupt(scanner.start, "Annotation among records");
       }
-      if (scanner.pending !== "nothing") throw corrupt(scanner.start, "Record that is not whole");
+      if (!mayEndInside && scanner.pending !== "nothing")
+        throw corrupt(scanner.start, "Record that is not whole");
     } catch (error) {
       if (error instanceof Failure) this.#refusal = error;
       throw error;

@@ -25,6 +25,7 @@
  * REJECTED. One parser for this and for log files: a log is held to more (line ends, comments,
  * transactions) and a client to less, and each rule would be a flag in the innermost loop.
  */
+import { strict as assert } from "node:assert";
 import { type Slice, toLatin1 } from "../../base/bytes.ts";
 import { Failure } from "../../base/errors.ts";
 import { Window } from "./window.ts";
@@ -48,6 +49,9 @@ export const requestLimits: RequestLimits = {
   unauthenticatedBulkBytes: 16 * 1024,
   unauthenticatedMultibulkLength: 10,
 };
+
+/** "$", ten digits, and the line end. */
+const maxBulkHeaderBytes = 13;
 
 const LF = 10;
 const CR = 13;
@@ -125,6 +129,28 @@ export class RequestParser {
   /** The first byte behind the command. */
   get end(): number {
     return this.#isComplete ? this.#start + this.#cursor : this.#start;
+  }
+
+  /** How much has come of the command that is not whole yet. */
+  get pendingBytes(): number {
+    return this.#isComplete ? 0 : this.#window.end - this.#window.at;
+  }
+
+  /** Of that command: how many arguments have come, and can be pointed at. */
+  get pendingArguments(): number {
+    return this.#isComplete ? 0 : this.#read;
+  }
+
+  /**
+   * Gives away what has come of the command that is not whole yet, for a reader who needs no more of
+   * it than its end, and who finds that with `rest`. Parsing goes on behind the command.
+   */
+  takePending(): { readonly bytes: Uint8Array; readonly rest: CommandRest } {
+    assert(this.#read > 0 && !this.#isComplete, "A command has begun to come");
+    const { at, bytes } = this.#window;
+    const rest = new CommandRest(this.#argc - this.#read, this.#limits.bulkBytes);
+    rest.skip(bytes.subarray(at + this.#cursor, this.#window.end));
+    return { bytes: this.takeRest(), rest };
   }
 
   /** Owned bytes: what came behind the last command, for a reader of something else. */
@@ -277,6 +303,52 @@ export class RequestParser {
     const message = `Protocol error: ${complaint}`;
     this.#failure = new Failure("PROTOCOL_ERROR", message, { offset: this.#start });
     return this.#failure;
+  }
+}
+
+/** What is still to come of a command: arguments that nobody keeps. */
+export class CommandRest {
+  #arguments: number;
+  readonly #maxBytes: number;
+  /** The header of an argument as far as it has come. */
+  #header = "";
+  /** Bytes to come of an argument and of the line end behind it. */
+  #bytes = 0;
+
+  constructor(argumentsLeft: number, maxBytes: number) {
+    this.#arguments = argumentsLeft;
+    this.#maxBytes = maxBytes;
+  }
+
+  get isDone(): boolean {
+    return this.#arguments === 0 && this.#bytes === 0;
+  }
+
+  /** How many of these bytes belong to the command. @throws Failure PROTOCOL_ERROR */
+  skip(chunk: Uint8Array): number {
+    let at = 0;
+    while (at < chunk.length && !this.isDone) {
+      const skipped = Math.min(this.#bytes, chunk.length - at);
+      this.#bytes -= skipped;
+      at += skipped;
+      if (this.#bytes === 0 && this.#arguments > 0 && at < chunk.length) {
+        this.#readHeader(chunk[at++] as number);
+      }
+    }
+    return at;
+  }
+
+  #readHeader(byte: number): void {
+    this.#header += String.fromCharCode(byte);
+    const isWhole = byte === LF;
+    if (!isWhole && this.#header.length <= maxBulkHeaderBytes) return;
+    const length = Number(/^\$(\d{1,10})\r\n$/.exec(this.#header)?.[1] ?? Number.NaN);
+    if (!(length <= this.#maxBytes)) {
+      throw new Failure("PROTOCOL_ERROR", "Protocol error: invalid bulk length");
+    }
+    this.#header = "";
+    this.#arguments--;
+    this.#bytes = length + 2;
   }
 }
 
