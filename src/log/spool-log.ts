@@ -59,6 +59,8 @@ export type Place = {
 /** Bytes that are to be written in one piece. */
 type Group = {
   readonly bytes: Uint8Array;
+  /** It gets the memory back. */
+  readonly writer: LogWriter;
   /** The last position line, in them or before them, and its end in them: 0 if it is before. */
   readonly position: PositionLine;
   readonly sealedBytes: number;
@@ -106,6 +108,9 @@ export class SpoolLog {
   #database: number | undefined;
   /** The database at the last position line. */
   #sealedDatabase: number | undefined;
+  /** A part was appended, and not the rest; whether a record has come since the last position line. */
+  #isInPart = false;
+  #hasRecords = false;
   /** The position behind the last record: what is between it and `position` was not for a log. */
   #changedOffset: number;
   #group: Group | undefined;
@@ -182,10 +187,13 @@ export class SpoolLog {
       if (!writer.isInUnit) this.#beginUnit(batch.database, ms);
       if (batch.isPart) writer.rawPart(records);
       else writer.raw(records);
+      this.#hasRecords = true;
     }
-    if (!writer.isInUnit) {
+    this.#isInPart = batch.isPart === true || writer.isInUnit;
+    if (!this.#isInPart) {
       this.#seal(batch, ms);
-      if (records.length > 0) this.#changedOffset = batch.offset;
+      if (this.#hasRecords) this.#changedOffset = batch.offset;
+      this.#hasRecords = false;
     }
     this.#nextOffset = batch.offset;
   }
@@ -210,19 +218,19 @@ export class SpoolLog {
   adopt(at: Position, ms: number): void {
     const { replicationId, offset } = this.position;
     if (replicationId === at.replicationId && offset === at.offset) return;
-    assert(!this.#writer.isInUnit, "A unit ends in the history that it began in");
+    assert(!this.#isInPart, "A batch ends in the history that it began in");
     assert(at.offset >= this.#changedOffset, "No record is behind the place to go on from");
     this.#seal(at, Math.max(ms, this.position.ms));
     this.#nextOffset = at.offset;
   }
 
-  /** Whether a unit has begun and its end has not come. */
-  get isInUnit(): boolean {
-    return this.#writer.isInUnit;
+  /** Whether a part was appended, and not the rest. */
+  get isInPart(): boolean {
+    return this.#isInPart;
   }
 
-  /** Takes back the beginning of a unit: the stream ended in it, and will bring it once more. */
-  async takeBackUnit(): Promise<void> {
+  /** Takes back what was appended of a batch that is not whole: the stream will bring it once more. */
+  async takeBackPart(): Promise<void> {
     assert(this.#group === undefined && this.#header === undefined, "All is written");
     const { position } = this;
     if (this.#sealedBytes < this.#sizeBytes || this.#isTorn) await this.#cutTo(this.#sealedBytes);
@@ -302,8 +310,10 @@ export class SpoolLog {
 
   #take(limits: SegmentLimits, nowMs: number): void {
     const { position } = this;
-    const bytes = this.#writer.take();
-    if (bytes.length > 0) this.#group = { bytes, position, sealedBytes: this.#writerSealed };
+    const writer = this.#writer;
+    const bytes = writer.takeAll();
+    if (bytes.length > 0)
+      this.#group = { bytes, writer, position, sealedBytes: this.#writerSealed };
     this.#writerSealed = 0;
     if (!this.#isDue(limits, nowMs, bytes.length)) return;
     this.#database = this.database;
@@ -312,14 +322,14 @@ export class SpoolLog {
   }
 
   #isDue(limits: SegmentLimits, nowMs: number, moreBytes: number): boolean {
-    if (this.#writer.isInUnit) return false;
+    if (this.#isInPart) return false;
     const size = this.#sizeBytes + moreBytes;
     if (size <= this.#current.headerBytes) return false;
     // The clock may have been set back.
     return size >= limits.bytes || Math.abs(nowMs - this.#openedMs) >= limits.ageMs;
   }
 
-  async #write({ bytes, position, sealedBytes }: Group): Promise<void> {
+  async #write({ bytes, writer, position, sealedBytes }: Group): Promise<void> {
     this.#mustBeSyncable();
     const { file } = this.#current;
     try {
@@ -336,6 +346,7 @@ export class SpoolLog {
     this.#sizeBytes += bytes.length;
     this.#written = position;
     this.#group = undefined;
+    writer.reuse(bytes);
   }
 
   async #openNext(header: Header): Promise<void> {
@@ -409,6 +420,8 @@ export class SpoolLog {
     this.#group = undefined;
     this.#header = undefined;
     this.#writerSealed = 0;
+    this.#isInPart = false;
+    this.#hasRecords = false;
   }
 
   /** What fails here harms nothing: the file is in no manifest any more. */

@@ -89,7 +89,7 @@ const defaults = {
   fsync: "everysec",
   segmentBytes: 128 * 1024 * 1024,
   segmentMs: 60 * 60 * 1000,
-  maxPendingBytes: 8 * 1024 * 1024,
+  maxPendingBytes: 4 * 1024 * 1024,
   ownerName: "tidemark record",
   onChange: () => {},
   clock: systemClock,
@@ -269,8 +269,8 @@ export class Spool implements AsyncDisposable {
    * Takes a batch: records as they are encoded, whole ones; none at all where the stream had only
    * what no log needs. False: wait for `room()` before the next one.
    *
-   * A batch may end inside a transaction or, if it says so, inside a record. It then gets no position
-   * line; the one that ends the unit does, for all of them.
+   * A batch may come in parts that end anywhere, or end inside a transaction. It then gets no
+   * position line; the one that ends it does, for all of them.
    *
    * @throws Failure LIMIT_EXCEEDED where `room()` was not waited for, and nothing is taken;
    *   DATA_CORRUPT for bytes that are no records. Close the spool then: opening it cuts to the batch
@@ -290,25 +290,25 @@ export class Spool implements AsyncDisposable {
 
   /**
    * Says where the stream goes on, before the first batch of it: at `position`, or there under another
-   * id, or before it where no record stands in between (`changedOffset`). What has come of a unit that
+   * id, or before it where no record stands in between (`changedOffset`). What has come of a batch that
    * is not whole is taken back: the stream brings it again. False: the disk fails.
    */
   async goOn(at: Position, ms: number): Promise<boolean> {
     const log = this.#log;
     assert(log !== undefined && this.#isRecording(), "There is a log to go on with");
-    if (!(await this.takeBackUnit())) return false;
+    if (!(await this.takeBackPart())) return false;
     log.adopt(at, ms);
     this.#kick();
     return true;
   }
 
-  /** Takes back what has come of a unit that is not whole. False: the disk fails. */
-  async takeBackUnit(): Promise<boolean> {
+  /** Takes back what has come of a batch that is not whole. False: the disk fails. */
+  async takeBackPart(): Promise<boolean> {
     const log = this.#log;
-    if (log === undefined || !this.#isRecording() || !log.isInUnit) return true;
+    if (log === undefined || !this.#isRecording() || !log.isInPart) return true;
     await this.#settle();
     if (this.#state.kind !== "ready") return false;
-    return await this.#attempt(() => log.takeBackUnit());
+    return await this.#attempt(() => log.takeBackPart());
   }
 
   #isRecording(): boolean {

@@ -20,7 +20,7 @@
  *      full slows the link, and the source's own limits end that; then there is a gap, not a heap.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { copyBytesOf, toLatin1 } from "../base/bytes.ts";
+import { copyBytesOf, empty, toLatin1 } from "../base/bytes.ts";
 import type { Clock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
 import type { Position } from "../codec/aof/annotation.ts";
@@ -32,7 +32,7 @@ import { textOf } from "../link/reply-values.ts";
 import type { BaseWriter, Spool } from "../log/spool.ts";
 import { SnapshotWatch } from "./snapshot-watch.ts";
 import { SourceClock } from "./source-clock.ts";
-import { StreamTranslator } from "./translate.ts";
+import { type Batch, StreamTranslator } from "./translate.ts";
 
 export type Source = {
   readonly endpoint: Endpoint;
@@ -74,6 +74,12 @@ export type RecorderOptions = {
   readonly spool: Spool;
   readonly clock: Clock;
   readonly onEvent: (event: RecorderEvent) => void;
+};
+
+type BatchStart = {
+  readonly replicationId: string;
+  readonly startOffset: number;
+  readonly ms: number;
 };
 
 const tickMs = 100;
@@ -256,7 +262,6 @@ export class Recorder {
   }
 
   async #stream(link: ReplicaLink, from: Position, database: number): Promise<void> {
-    const { spool } = this.#options;
     const { replicationId } = from;
     const translator = new StreamTranslator(
       { offset: from.offset, database },
@@ -274,15 +279,23 @@ export class Recorder {
       translator.push(chunk);
       const ms = this.#sourceClock.now();
       for (let batch = translator.take(); batch; batch = translator.take()) {
-        const { offset, records, databaseBefore: database, isPart } = batch;
-        const place = { replicationId, offset, startOffset, ms, database, isPart };
-        const hasRoom = spool.append(records, place);
-        startOffset = offset;
-        if (!hasRoom) await spool.room();
+        await this.#append(batch, { replicationId, startOffset, ms });
+        startOffset = batch.offset;
       }
       if (translator.takeAckRequest()) this.#askedAt = startOffset;
       this.#ack(link);
     }
+  }
+
+  async #append(batch: Batch, at: BatchStart): Promise<void> {
+    const { spool } = this.#options;
+    const { offset, databaseBefore: database, isPart, pieces } = batch;
+    const last = pieces.at(-1) ?? empty;
+    for (const piece of pieces.slice(0, -1)) {
+      const place = { ...at, offset: at.startOffset, database, isPart: true };
+      if (!spool.append(piece, place)) await spool.room();
+    }
+    if (!spool.append(last, { ...at, offset, database, isPart })) await spool.room();
   }
 
   /** The history that is followed. */

@@ -21,8 +21,9 @@
  *      more is given out in parts. An old source's command with a time that may be relative is held
  *      as a whole: its end says what becomes of its beginning.
  */
-import { Slice, toLatin1 } from "../base/bytes.ts";
-import { ByteWriter, RespEncoder } from "../codec/resp/encode.ts";
+import assert from "node:assert/strict";
+import { copyBytesOf, empty, Slice, toLatin1 } from "../base/bytes.ts";
+import { RespEncoder } from "../codec/resp/encode.ts";
 import { type CommandRest, RequestParser } from "../codec/resp/request.ts";
 
 export type StreamState = {
@@ -34,8 +35,11 @@ export type StreamState = {
 
 /** Records, and the state behind the last whole unit. */
 export type Batch = StreamState & {
-  /** Encoded; empty where there was nothing for the log. Owned by the caller. */
-  readonly records: Uint8Array;
+  /**
+   * Encoded records in pieces that are cut anywhere; none where there was nothing for the log.
+   * Borrowed until the next `push()`: most of them are the chunk itself.
+   */
+  readonly pieces: readonly Uint8Array[];
   /** The database that the first of them is for. */
   readonly databaseBefore: number;
   /** How many commands end in it. */
@@ -54,14 +58,12 @@ export type TranslatorOptions = {
 /** A unit that is not whole is given out in parts when it has more. */
 const partBytes = 1024 * 1024;
 
-/** A batch whose bytes are in `#out`: they end at `end`. */
-type Closed = Omit<Batch, "records"> & { readonly end: number };
-
 export class StreamTranslator {
   readonly #parser = new RequestParser();
   readonly #now: () => number;
   readonly #kinds: Kinds;
-  readonly #out = new ByteWriter();
+  /** What has not been given out: of the batch that is being filled, and of the unit. */
+  readonly #pieces = new Pieces();
   readonly #encoder = new RespEncoder();
   readonly #name = new Slice();
   readonly #slice = new Slice();
@@ -74,18 +76,16 @@ export class StreamTranslator {
   /** Of the unit that is being read: its bytes for the log, and its commands. */
   #unitBytes = 0;
   #unitCommands = 0;
-  /** The state behind the last whole unit, and where its bytes end in `#out`. */
+  /** The state behind the last whole unit. */
   #offset: number;
   #wholeDatabase: number;
-  #wholeEnd = 0;
-  /** Of the batch that is being filled: where it starts in `#out`, and its commands. */
-  #batchStart = 0;
+  /** Of the batch that is being filled. */
+  #wholeBytes = 0;
   #commands = 0;
   #databaseBefore: number;
   /** The offset that the last batch has told. */
   #told: number;
-  #closed: Closed[] = [];
-  #ready: Batch[] = [];
+  readonly #ready: Batch[] = [];
   #wantsAck = false;
 
   constructor(from: StreamState, options: TranslatorOptions) {
@@ -101,10 +101,14 @@ export class StreamTranslator {
 
   /** Takes a chunk of the stream, cut anywhere, and fills batches. @throws Failure PROTOCOL_ERROR */
   push(chunk: Uint8Array): void {
+    assert(this.#ready.length === 0, "All batches have been taken");
+    this.#pieces.begin(chunk);
     const rest = this.#rest === undefined ? chunk : this.#pass(chunk, this.#rest);
     if (rest.length > 0) this.#parse(rest);
     this.#passLong();
-    this.#finishBatches();
+    if (this.#offset > this.#told) this.#closeBatch();
+    if (this.#unitBytes > 0 && this.#pieces.length > partBytes) this.#closePart();
+    this.#pieces.keep();
   }
 
   /** The next batch, in order; undefined where the next chunk is needed. */
@@ -158,52 +162,40 @@ export class StreamTranslator {
   }
 
   #write(bytes: Uint8Array, start: number, end: number): void {
-    this.#out.append(bytes, start, end);
+    this.#pieces.add(bytes, start, end);
     this.#unitBytes += end - start;
   }
 
   #endUnit(): void {
     const offset = this.#base + this.#parser.end;
     const isDifferent = offset - this.#offset !== this.#unitBytes;
-    if (isDifferent && this.#wholeEnd > this.#batchStart) this.#closeBatch();
+    if (isDifferent && this.#wholeBytes > 0) this.#closeBatch();
     this.#offset = offset;
     this.#wholeDatabase = this.#database;
-    this.#wholeEnd = this.#out.length;
+    this.#wholeBytes = this.#pieces.length;
     this.#commands += this.#unitCommands;
     this.#unitBytes = 0;
     this.#unitCommands = 0;
   }
 
   #closeBatch(): void {
-    this.#close(this.#wholeEnd, this.#commands, false);
+    this.#give(this.#wholeBytes, this.#commands, false);
     this.#told = this.#offset;
     this.#databaseBefore = this.#wholeDatabase;
+    this.#wholeBytes = 0;
     this.#commands = 0;
   }
 
-  #close(end: number, commands: number, isPart: boolean): void {
-    const { offset, database } = { offset: this.#offset, database: this.#wholeDatabase };
-    const databaseBefore = this.#databaseBefore;
-    this.#closed.push({ offset, database, databaseBefore, commands, end, isPart });
-    this.#batchStart = end;
+  /** Gives out a unit that is not whole, and has grown too long to be kept. */
+  #closePart(): void {
+    this.#give(this.#pieces.length, 0, true);
   }
 
-  /** Closes what is whole; and a unit that is not, if it has grown too long to be kept. */
-  #finishBatches(): void {
-    if (this.#offset > this.#told) this.#closeBatch();
-    const { length } = this.#out;
-    if (length - this.#wholeEnd > partBytes) this.#close(length, 0, true);
-    if (this.#closed.length === 0) return;
-    const all = this.#out.take();
-    let start = 0;
-    for (const { end, ...batch } of this.#closed) {
-      this.#ready.push({ ...batch, records: all.subarray(start, end) });
-      start = end;
-    }
-    this.#out.append(all, start);
-    this.#closed = [];
-    this.#wholeEnd = 0;
-    this.#batchStart = 0;
+  #give(size: number, commands: number, isPart: boolean): void {
+    const { offset, database } = { offset: this.#offset, database: this.#wholeDatabase };
+    const databaseBefore = this.#databaseBefore;
+    const pieces = this.#pieces.take(size);
+    this.#ready.push({ offset, database, databaseBefore, commands, pieces, isPart });
   }
 
   #command(kind: Kind): void {
@@ -340,6 +332,70 @@ const always: readonly (readonly [string, Kind])[] = [
 ];
 const timed = ["EXPIRE", "PEXPIRE", "EXPIREAT", "SETEX", "PSETEX", "SET", "RESTORE"];
 const longestName = 9;
+
+/**
+ * Bytes in the order in which they were added. What lies in the chunk one behind the other is one
+ * piece and is not copied, unless it is still here when the chunk ends.
+ */
+class Pieces {
+  #pieces: Uint8Array[] = [];
+  /** The last piece, which may grow: a part of the chunk. */
+  #runStart = 0;
+  #runEnd = 0;
+  #chunk: Uint8Array = empty;
+  length = 0;
+
+  begin(chunk: Uint8Array): void {
+    this.#chunk = chunk;
+    this.#runStart = 0;
+    this.#runEnd = 0;
+  }
+
+  add(bytes: Uint8Array, start: number, end: number): void {
+    this.length += end - start;
+    if (bytes.buffer !== this.#chunk.buffer) {
+      this.#endRun();
+      if (end > start) this.#pieces.push(copyBytesOf(bytes, start, end));
+      return;
+    }
+    const shift = bytes.byteOffset - this.#chunk.byteOffset;
+    if (start + shift !== this.#runEnd) {
+      this.#endRun();
+      this.#runStart = start + shift;
+    }
+    this.#runEnd = end + shift;
+  }
+
+  #endRun(): void {
+    if (this.#runEnd > this.#runStart) {
+      this.#pieces.push(this.#chunk.subarray(this.#runStart, this.#runEnd));
+    }
+    this.#runStart = this.#runEnd;
+  }
+
+  /** Takes the first `size` bytes away. */
+  take(size: number): Uint8Array[] {
+    this.#endRun();
+    const taken: Uint8Array[] = [];
+    this.length -= size;
+    for (let left = size; left > 0; ) {
+      const piece = this.#pieces.shift() as Uint8Array;
+      taken.push(piece.subarray(0, left));
+      if (piece.length > left) this.#pieces.unshift(piece.subarray(left));
+      left -= Math.min(piece.length, left);
+    }
+    return taken;
+  }
+
+  /** Makes what is left independent of the chunk. */
+  keep(): void {
+    this.#endRun();
+    const { buffer } = this.#chunk;
+    this.#pieces = this.#pieces.map((piece) =>
+      piece.buffer === buffer ? copyBytesOf(piece) : piece,
+    );
+  }
+}
 
 /** Tells commands that need a look from those that pass, which are nearly all. */
 class Kinds {

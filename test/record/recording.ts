@@ -16,7 +16,13 @@ export class Recording implements AsyncDisposable {
 
   constructor(address: string, spool: string, flags: readonly string[] = []) {
     this.spool = spool;
-    const args = [join(checkout, "src/cli/main.ts"), "record", address, spool, ...flags];
+    const args = [
+      join(checkout, process.env["TIDEMARK_MAIN"] ?? "src/cli/main.ts"),
+      "record",
+      address,
+      spool,
+      ...flags,
+    ];
     this.process = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"] });
     this.process.stderr?.on("data", (chunk: Buffer) => {
       this.said = (this.said + chunk.toString()).slice(-8000);

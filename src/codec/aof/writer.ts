@@ -83,7 +83,19 @@ export class LogWriter {
 
   /** All that was written since the last call. Owned bytes. */
   take(): Uint8Array {
-    const bytes = this.#out.take();
+    return this.#cover(this.#out.take());
+  }
+
+  /** As `take()`; `reuse()` gives the memory back when the bytes are not needed any more. */
+  takeAll(): Uint8Array {
+    return this.#cover(this.#out.takeAll());
+  }
+
+  reuse(bytes: Uint8Array): void {
+    this.#out.reuse(bytes);
+  }
+
+  #cover(bytes: Uint8Array): Uint8Array {
     this.#takenCrc = crc32(bytes.subarray(this.#uncovered), this.#takenCrc);
     this.#uncovered = 0;
     return bytes;

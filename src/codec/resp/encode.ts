@@ -41,8 +41,12 @@ const mark = {
 } as const;
 
 /** Bytes that are appended and taken. */
+const none = new Uint8Array(0);
+
 export class ByteWriter {
-  #bytes: Uint8Array = new Uint8Array(0);
+  #bytes: Uint8Array = none;
+  /** Memory that is free to be written to next. */
+  #spare: Uint8Array = none;
   #start = 0;
   #end = 0;
 
@@ -56,6 +60,24 @@ export class ByteWriter {
     const taken = this.#bytes.subarray(this.#start, this.#end);
     this.#start = this.#end;
     return taken;
+  }
+
+  /**
+   * As `take()`. What is written from now on goes into other memory: when the bytes are not needed
+   * any more, `reuse()` saves the next ones from being allocated.
+   */
+  takeAll(): Uint8Array {
+    const taken = this.take();
+    this.#bytes = this.#spare;
+    this.#spare = none;
+    this.#start = 0;
+    this.#end = 0;
+    return taken;
+  }
+
+  /** Takes back what `takeAll()` gave. */
+  reuse(bytes: Uint8Array): void {
+    if (bytes.byteLength > 0) this.#spare = new Uint8Array(bytes.buffer);
   }
 
   /** What take() would give, left in place. Borrowed until the next call. */
