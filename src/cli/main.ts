@@ -7,6 +7,12 @@ import { printable } from "./render/text.ts";
 const bugStatus = 70;
 
 function fail(error: unknown): void {
+  // What went wrong first, and what then went wrong while things were put in order.
+  if (error instanceof SuppressedError) {
+    fail(error.suppressed);
+    if (!isSame(error.error, error.suppressed)) fail(error.error);
+    return;
+  }
   if (error instanceof Failure) {
     // Whoever read the output has seen enough (`tidemark … | head`).
     if ((error.cause as NodeJS.ErrnoException | undefined)?.code === "EPIPE") return;
@@ -18,6 +24,10 @@ function fail(error: unknown): void {
   console.error("tidemark: this is a bug in Tidemark, please report it");
   for (const line of stack.split("\n")) console.error(printable(line));
   process.exitCode = bugStatus;
+}
+
+function isSame(a: unknown, b: unknown): boolean {
+  return a instanceof Failure && b instanceof Failure && a.message === b.message;
 }
 
 process.on("uncaughtException", (error) => {

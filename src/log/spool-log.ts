@@ -184,7 +184,7 @@ export class SpoolLog {
     const writer = this.#writer;
     const ms = Math.max(batch.ms, writer.position?.ms ?? 0);
     if (records.length > 0) {
-      if (!writer.isInUnit) this.#beginUnit(batch.database, ms);
+      if (!this.#isInPart) this.#beginBatch(batch.database, ms);
       if (batch.isPart) writer.rawPart(records);
       else writer.raw(records);
       this.#hasRecords = true;
@@ -198,7 +198,7 @@ export class SpoolLog {
     this.#nextOffset = batch.offset;
   }
 
-  #beginUnit(given: number | undefined, ms: number): void {
+  #beginBatch(given: number | undefined, ms: number): void {
     const writer = this.#writer;
     writer.stamp(ms);
     const database = given ?? (writer.database === undefined ? this.#database : undefined);

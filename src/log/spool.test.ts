@@ -29,6 +29,7 @@ async function takeBase(spool: Spool, offset: number, content = "REDIS0011"): Pr
 const set = fromLatin1("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n");
 const multi = fromLatin1("*1\r\n$5\r\nMULTI\r\n");
 const exec = fromLatin1("*1\r\n$4\r\nEXEC\r\n");
+const select = (database: number) => fromLatin1(`*2\r\n$6\r\nSELECT\r\n$1\r\n${database}\r\n`);
 
 function append(spool: Spool, bytes: Uint8Array, more: Partial<Batch> = {}): boolean {
   const startOffset = more.startOffset ?? (spool.position?.offset as number);
@@ -150,6 +151,62 @@ suite("Spool", () => {
     assert.equal(spool.position?.offset, 100 + multi.length + set.length + exec.length);
     const lines = text(disk, "appendonly.aof.1.incr.aof").match(/#TM1:/g);
     assert.equal(lines?.length, 3, "Two of the header, and one");
+  });
+
+  test("takes a batch in parts that end anywhere, and selects its database once", async () => {
+    const { disk, open } = setup();
+    await using spool = await open();
+    await takeBase(spool, 100);
+    const batch = Buffer.concat([set, select(5), set]);
+    const cuts = [0, 5, set.length, set.length + select(5).length, batch.length];
+    const place = { replicationId, startOffset: 100, ms: 1, database: 3 };
+    for (const [i, from] of cuts.slice(0, -1).entries()) {
+      const isPart = i < cuts.length - 2;
+      const offset = isPart ? 100 : 100 + batch.length;
+      spool.append(batch.subarray(from, cuts[i + 1]), { ...place, offset, isPart });
+      await settled();
+    }
+    assert.equal(spool.written?.offset, 100 + batch.length);
+    const log = text(disk, "appendonly.aof.1.incr.aof");
+    assert.ok(log.includes(`${Buffer.from(select(3))}${batch}#TM1:`));
+  });
+
+  test("takes back the parts of a batch whose rest does not come", async () => {
+    const { disk, open } = setup();
+    await using spool = await open();
+    await takeBase(spool, 100);
+    append(spool, set);
+    await settled();
+    const before = text(disk, "appendonly.aof.1.incr.aof");
+    const at = 100 + set.length;
+    const place = { replicationId, startOffset: at, offset: at, ms: 1, database: 7, isPart: true };
+    spool.append(Buffer.concat([set, set.subarray(0, 9)]), place);
+    await settled();
+    assert.notEqual(text(disk, "appendonly.aof.1.incr.aof"), before);
+    assert.equal(await spool.goOn({ replicationId, offset: at }, 1), true);
+    assert.equal(text(disk, "appendonly.aof.1.incr.aof"), before);
+    append(spool, set);
+    await spool.flush();
+    assert.equal(spool.synced?.offset, at + set.length);
+  });
+
+  test("goes on under another id before where it stood, if no record is behind that", async () => {
+    const { open } = setup();
+    const next = "f".repeat(40);
+    {
+      await using spool = await open();
+      await takeBase(spool, 100);
+      append(spool, set);
+      append(spool, new Uint8Array(0), { offset: 500 });
+      assert.equal(spool.changedOffset, 100 + set.length);
+    }
+    await using spool = await open();
+    assert.equal(spool.changedOffset, 100 + set.length);
+    await assert.rejects(() => spool.goOn({ replicationId: next, offset: 120 }, 1), /No record/);
+    await spool.goOn({ replicationId: next, offset: 300 }, 1);
+    append(spool, set, { replicationId: next });
+    await spool.flush();
+    assert.deepEqual([spool.synced?.replicationId, spool.synced?.offset], [next, 300 + set.length]);
   });
 
   test("ends a segment by its size and by its age, each begun with a position line", async () => {

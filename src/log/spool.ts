@@ -316,12 +316,24 @@ export class Spool implements AsyncDisposable {
   }
 
   /** Resolves when there is room for batches again. @throws Failure when the spool is closed */
-  async room(): Promise<void> {
-    while (this.pendingBytes > this.#options.maxPendingBytes / 2) {
-      if (this.#state.kind === "closed") throw this.#closedFailure();
-      this.#waiting ??= Promise.withResolvers();
-      await this.#waiting.promise;
+  async room(signal?: AbortSignal): Promise<void> {
+    const wake = () => this.#wake();
+    signal?.addEventListener("abort", wake);
+    try {
+      while (this.pendingBytes > this.#options.maxPendingBytes / 2) {
+        if (this.#state.kind === "closed") throw this.#closedFailure();
+        signal?.throwIfAborted();
+        this.#waiting ??= Promise.withResolvers();
+        await this.#waiting.promise;
+      }
+    } finally {
+      signal?.removeEventListener("abort", wake);
     }
+  }
+
+  #wake(): void {
+    this.#waiting?.resolve();
+    this.#waiting = undefined;
   }
 
   /** To be called every 100 ms or so: starts syncs, and ends segments, that are due. */
@@ -429,8 +441,7 @@ export class Spool implements AsyncDisposable {
   }
 
   #changed(): void {
-    this.#waiting?.resolve();
-    this.#waiting = undefined;
+    this.#wake();
     this.#options.onChange();
   }
 

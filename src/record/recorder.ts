@@ -192,7 +192,7 @@ export class Recorder {
         onEvent({ kind: "continued", position: start.position });
       }
       this.#hasFollowed = true;
-      await this.#stream(link, start.position, database);
+      await this.#stream(link, { ...start.position, database }, signal);
     } catch (error) {
       throw ended.signal.aborted ? ended.signal.reason : error;
     } finally {
@@ -261,10 +261,14 @@ export class Recorder {
     return base;
   }
 
-  async #stream(link: ReplicaLink, from: Position, database: number): Promise<void> {
+  async #stream(
+    link: ReplicaLink,
+    from: Position & { readonly database: number },
+    signal: AbortSignal,
+  ): Promise<void> {
     const { replicationId } = from;
     const translator = new StreamTranslator(
-      { offset: from.offset, database },
+      { offset: from.offset, database: from.database },
       { hasRelativeTimes: isBefore7(this.#version), now: () => this.#sourceClock.now() },
     );
     let startOffset = from.offset;
@@ -279,7 +283,7 @@ export class Recorder {
       translator.push(chunk);
       const ms = this.#sourceClock.now();
       for (let batch = translator.take(); batch; batch = translator.take()) {
-        await this.#append(batch, { replicationId, startOffset, ms });
+        await this.#append(batch, { replicationId, startOffset, ms }, signal);
         startOffset = batch.offset;
       }
       if (translator.takeAckRequest()) this.#askedAt = startOffset;
@@ -287,15 +291,15 @@ export class Recorder {
     }
   }
 
-  async #append(batch: Batch, at: BatchStart): Promise<void> {
+  async #append(batch: Batch, at: BatchStart, signal: AbortSignal): Promise<void> {
     const { spool } = this.#options;
     const { offset, databaseBefore: database, isPart, pieces } = batch;
     const last = pieces.at(-1) ?? empty;
     for (const piece of pieces.slice(0, -1)) {
       const place = { ...at, offset: at.startOffset, database, isPart: true };
-      if (!spool.append(piece, place)) await spool.room();
+      if (!spool.append(piece, place)) await spool.room(signal);
     }
-    if (!spool.append(last, { ...at, offset, database, isPart })) await spool.room();
+    if (!spool.append(last, { ...at, offset, database, isPart })) await spool.room(signal);
   }
 
   /** The history that is followed. */
@@ -345,7 +349,8 @@ export class Recorder {
         if (!wasFailing) onEvent({ kind: "disk failing", failure: state.failure });
         wasFailing = true;
         await this.#retryDisk(signal, end);
-      } else if (wasFailing) {
+      }
+      if (wasFailing && spool.state.kind === "ready") {
         wasFailing = false;
         onEvent({ kind: "disk works again" });
       }

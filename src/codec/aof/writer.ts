@@ -103,6 +103,7 @@ export class LogWriter {
 
   /** Says when the records that follow are written, if that is a later second than was said. */
   stamp(ms: number): void {
+    if (this.#refusal !== undefined) throw this.#refusal;
     assert(!this.isInUnit, "A timestamp stands outside of transactions");
     const seconds = Math.floor(ms / 1000);
     if (seconds <= this.#seconds) return;
