@@ -54,6 +54,7 @@ test("records before the first timestamp are taken", () => {
     reason: "time",
     isExact: true,
     nextMs: 100_000,
+    database: undefined,
   });
 });
 
@@ -204,13 +205,29 @@ function endOf(batchEnds: readonly End[], unit: End | undefined): number | undef
   return batchEnds.findLast(({ offset }) => offset === unit?.offset)?.end ?? unit?.end;
 }
 
-test("a position inside a batch that is not the stream is cut at the line before", () => {
+test("a position is counted back from the end of a batch: what was left out is in front", () => {
   const { bytes, batchEnds, unitEnds } = seal([{ units: [one, one], ms: 1 }], 14);
-  const offset = unitEnds[1]?.offset ?? 0;
-  const found = cut(bytes, { position: { replicationId, offset } });
-  assert.deepEqual([found.offset, found.isExact], [batchEnds[0]?.end, false]);
-  const end = batchEnds[1]?.offset ?? 0;
-  assert.equal(cut(bytes, { position: { replicationId, offset: end } }).isExact, true);
+  const start = batchEnds[0]?.offset ?? 0;
+  const at = (offset: number) => {
+    const found = cut(bytes, { position: { replicationId, offset } });
+    return [found.offset, found.isExact];
+  };
+  // 14 bytes of the stream, which the log does not have, are before the first unit.
+  for (const left of [0, 1, 13, 14]) assert.deepEqual(at(start + left), [batchEnds[0]?.end, true]);
+  assert.deepEqual(at(start + 14 + 5), [batchEnds[0]?.end, false]);
+  assert.deepEqual(at(start + 14 + one.length), [unitEnds[1]?.end, true]);
+  assert.deepEqual(at(start + 14 + 2 * one.length), [batchEnds[1]?.end, true]);
+});
+
+test("a cut tells the database that is selected there", () => {
+  const writer = new LogWriter();
+  writer.seal({ replicationId, offset: 0 }, 1);
+  writer.select(3);
+  writer.raw(fromLatin1(one + encoded("SELECT", "5") + one));
+  writer.seal({ replicationId, offset: 1000 }, 1);
+  const log = toLatin1(writer.take());
+  const at = (offset: number) => cut(log, { position: { replicationId, offset } }).database;
+  assert.deepEqual([at(1000), at(1000 - one.length), at(999 - one.length)], [5, 5, 3]);
 });
 
 test("a position under another id ends where the history went on under a new one", () => {

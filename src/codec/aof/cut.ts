@@ -19,10 +19,9 @@
  * Times may run backwards in a stock log, where a clock was set or a server restarted. Order counts,
  * not the greatest value: the first later stamp ends the prefix, whatever follows it.
  *
- * WHAT A POSITION MEANS. All up to the line that tells it. Between two lines, records are counted by
- * their bytes where that adds up to the difference of the lines' offsets, that is, where the log is
- * the replication stream byte for byte. Where it does not add up (a recorder leaves PING out), the
- * cut is at the line before, and is not `isExact`.
+ * WHAT A POSITION MEANS. All up to the line that tells it. Between two lines, the position behind a
+ * unit is found by counting the bytes of the records back from the second one: what a log has that its
+ * stream has not, or the other way round (a recorder leaves PING out), stands in front of the others.
  *
  * INVARIANTS
  *
@@ -46,15 +45,23 @@ export type Cut = {
   readonly records: number;
   /** "end": nothing in this log is later than the target, and only a torn tail is cut. */
   readonly reason: "time" | "position" | "end";
-  /** The position was met to the byte; always true for times. */
+  /**
+   * Nothing that changes data is between the cut and the target; always true for times. Else the target
+   * is inside a unit, which goes as a whole.
+   */
   readonly isExact: boolean;
+  /** The database that is selected at the cut, if this log has said so by then. */
+  readonly database: number | undefined;
   /** The last position line before the cut, of this file or the one before. */
   readonly after: PositionLine | undefined;
   /** The time of the first stamp behind the cut, where a stamp ended it. */
   readonly nextMs: number | undefined;
 };
 
-type Mark = Pick<Cut, "offset" | "records" | "after">;
+type Mark = Pick<Cut, "offset" | "records" | "after" | "database">;
+
+/** The end of a unit in the batch that is being read: `bytes` of records are before it in the batch. */
+type UnitEnd = Pick<Cut, "offset" | "records" | "database"> & { readonly bytes: number };
 
 export class LogCutter {
   readonly #log: LogScanner;
@@ -65,9 +72,9 @@ export class LogCutter {
   #batch: Mark;
   /** The cut at the first later timestamp in this batch. It counts if no position line follows. */
   #stamp: Cut | undefined;
-  /** Bytes of this batch's records; and of those, the last end of a unit up to the target. */
+  /** Bytes of this batch's records, and the units that it has: those of one chunk, mostly. */
   #bytes = 0;
-  #within = { offset: 0, records: 0, bytes: 0 };
+  #units: UnitEnd[] = [];
   #hasMetId = false;
   #cut: Cut | undefined;
 
@@ -95,7 +102,7 @@ export class LogCutter {
         case "more":
           return true;
         case "record":
-          if (this.#target !== undefined) this.#countRecord(this.#target);
+          if (this.#target !== undefined) this.#countRecord();
           break;
         case "timestamp":
           this.#readTimestamp();
@@ -136,7 +143,7 @@ export class LogCutter {
     this.#batch = this.#mark(this.#log.scanner.end);
     this.#stamp = undefined;
     this.#bytes = 0;
-    this.#within = { offset: this.#batch.offset, records: this.#batch.records, bytes: 0 };
+    this.#units = [];
   }
 
   #cutByTime(line: PositionLine): Cut | undefined {
@@ -156,28 +163,33 @@ export class LogCutter {
     if (line.offset === target.offset) {
       return this.#cutAt(this.#mark(this.#log.scanner.end), "position", true);
     }
-    const base = after?.offset ?? Number.NaN;
-    const isStream = this.#bytes === line.offset - base;
-    const { bytes, ...within } = isStream ? this.#within : { ...this.#batch, bytes: 0 };
-    return this.#cutAt({ ...within, after }, "position", base + bytes === target.offset);
+    if (after === undefined) return this.#cutAt(this.#batch, "position", false);
+    const total = this.#bytes;
+    const positionOf = (unit: UnitEnd) => line.offset - (total - unit.bytes);
+    const unit = this.#units.findLast((each) => positionOf(each) <= target.offset);
+    const next = unit === undefined ? this.#units[0] : undefined;
+    // Before the first unit there is only what no log needs, unless that unit itself was changed.
+    const isBefore = next !== undefined && target.offset <= positionOf(next) - next.bytes;
+    const isAt = (unit === undefined ? after.offset : positionOf(unit)) === target.offset;
+    const mark = unit === undefined ? this.#batch : { ...this.#batch, ...unit };
+    return this.#cutAt(mark, "position", isAt || isBefore);
   }
 
-  #countRecord(target: Position): void {
-    const { start, end, unitStart, goodEnd, goodRecords } = this.#log.scanner;
+  #countRecord(): void {
+    const { start, end, unitStart, goodEnd, goodRecords, database } = this.#log.scanner;
     this.#bytes += end - start;
-    const reached = (this.#batch.after?.offset ?? Number.NaN) + this.#bytes;
-    if (unitStart !== undefined || !(reached <= target.offset)) return;
-    this.#within.offset = goodEnd;
-    this.#within.records = goodRecords;
-    this.#within.bytes = this.#bytes;
+    if (unitStart !== undefined) return;
+    this.#units.push({ offset: goodEnd, records: goodRecords, database, bytes: this.#bytes });
   }
 
   #mark(offset: number): Mark {
-    return { offset, records: this.#log.scanner.goodRecords, after: this.#log.position };
+    const { goodRecords: records, database } = this.#log.scanner;
+    return { offset, records, after: this.#log.position, database };
   }
 
   #cutAt(mark: Mark, reason: Cut["reason"], isExact: boolean, nextMs?: number): Cut {
-    this.#cut = { ...mark, reason, isExact, nextMs };
+    const { offset, records, after, database } = mark;
+    this.#cut = { offset, records, after, database, reason, isExact, nextMs };
     return this.#cut;
   }
 }

@@ -1,0 +1,94 @@
+/**
+ * A backup set: a snapshot with what has to be known of it, as `manifest.json` says it.
+ *
+ * INVARIANT. What is not understood is refused by name: a manifest of a newer format, or with fields
+ * that are missing or wrong, is no set, and says why.
+ */
+import { z } from "zod";
+import { toLatin1 } from "../base/bytes.ts";
+import { Failure } from "../base/errors.ts";
+
+const count = z.int().min(0);
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const text = z.string().max(10_000);
+
+export const setManifest = z.object({
+  format: z.literal(1),
+  /** Its name. */
+  set: text,
+  instance: text,
+  /**
+   * base: what a log begins with, taken when the recorder had to; automatic: by the policy; manual: by
+   * hand; safety: before a restore overwrites something.
+   */
+  kind: z.enum(["base", "automatic", "manual", "safety"]),
+  /** For people. */
+  note: text.optional(),
+  /** Where the snapshot stands in the history of the instance. */
+  position: z.object({ replicationId: z.string().regex(/^[0-9a-f]{40}$/), offset: count }),
+  /** The time there by the source's clock; and when the set was begun and was complete, by ours. */
+  ms: count,
+  startedMs: count,
+  endedMs: count,
+  /** The database that the stream has selected there, if the source said so. */
+  database: z.nullable(count),
+  source: z.object({
+    /** The endpoint that it was taken from, its role and version. */
+    name: text,
+    role: z.enum(["master", "replica", "spool"]),
+    version: text,
+  }),
+  /** What taking it cost the source; null where the source did not say. */
+  cost: z.object({
+    /** From the request to the first byte, and to the last one. */
+    preparedMs: count,
+    transferredMs: count,
+    /** The source's `latest_fork_usec`. */
+    forkMicros: z.nullable(count),
+    /** The most copy-on-write memory that INFO showed. */
+    copyOnWriteBytes: z.nullable(count),
+    /** Of a PING that was asked for every few ms: in the time before, and while it was taken. */
+    p99BeforeMs: z.nullable(z.number()),
+    p99DuringMs: z.nullable(z.number()),
+  }),
+  snapshot: z.object({
+    sizeBytes: count,
+    sha256,
+    rawBytes: count,
+    rawSha256: sha256,
+    /** As its first bytes say, "REDIS0011"; and how many keys it has, where they could be counted. */
+    magic: z.nullable(text),
+    keys: z.nullable(count),
+  }),
+  writer: text,
+});
+
+export type SetManifest = z.infer<typeof setManifest>;
+
+/** More than any has. */
+export const maxManifestBytes = 64 * 1024;
+
+/** @throws Failure DATA_CORRUPT, DATA_UNSUPPORTED, naming the object */
+export function parseSetManifest(bytes: Uint8Array, object: string): SetManifest {
+  let value: unknown;
+  try {
+    value = JSON.parse(Buffer.from(bytes).toString("utf8"));
+  } catch (cause) {
+    const found = JSON.stringify(toLatin1(bytes.subarray(0, 40)));
+    const message = `Cannot read "${object}": it is no JSON, and begins ${found}`;
+    throw new Failure("DATA_CORRUPT", message, { cause });
+  }
+  const format = (value as { format?: unknown } | null)?.format;
+  if (typeof format === "number" && format > 1) {
+    throw new Failure("DATA_UNSUPPORTED", `Cannot read "${object}": it has format ${format}`);
+  }
+  const parsed = setManifest.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const { path, message: found } = parsed.error.issues[0] ?? { path: [], message: "" };
+  const message = `Cannot read "${object}": ${path.join(".") || "it"}: ${found}`;
+  throw new Failure("DATA_CORRUPT", message);
+}
+
+export function formatSetManifest(manifest: SetManifest): Uint8Array {
+  return Buffer.from(`${JSON.stringify(setManifest.parse(manifest), null, 2)}\n`);
+}
