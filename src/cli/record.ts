@@ -7,6 +7,7 @@ Examples:
   tidemark record redis://localhost:6379                     into ./spool
   tidemark record redis://backup@db1:6379 /var/lib/tidemark/db1 --password-file /etc/tidemark/secret
   tidemark record sentinel://s1,s2,s3/mymaster /var/lib/tidemark/mymaster
+  tidemark record cluster://c1,c2,c3 /var/lib/tidemark/cluster   every shard, each in shards/
   tidemark record --print-acl redis://db1                    what to allow, for ACL SETUSER
   tidemark status /var/lib/tidemark/db1                      from another shell
 
@@ -18,7 +19,7 @@ export function addRecord(program: Command, setStatus: SetStatus): void {
   program
     .command("record")
     .description("follow a server and record every write, in a log that servers load")
-    .argument("<address>", "redis://, rediss://, unix:// or sentinel://")
+    .argument("<address>", "redis://, rediss://, unix://, sentinel:// or cluster://")
     .argument("[spool]", "the folder of the log", "spool")
     .addOption(
       new Option("--fsync <policy>", "when what was received is synced")

@@ -300,6 +300,13 @@ export function resumePosition(info: Info, position: Position, changedOffset: nu
   return isAhead ? { ...position, offset: shared } : position;
 }
 
+/** Whether a replica has less of a history than `position`: asked from there, it would send all. */
+export function isBehind(info: Info, { replicationId, offset }: Position): boolean {
+  if (info.get("role") !== "slave" || info.get("master_replid") !== replicationId) return false;
+  const own = numberOf(info.get("slave_repl_offset"));
+  return own !== undefined && own < offset;
+}
+
 function byProgress(a: Member, b: Member): number {
   const [left, right] = [formatEndpoint(a.endpoint), formatEndpoint(b.endpoint)];
   return (b.offset ?? 0) - (a.offset ?? 0) || (left < right ? -1 : 1);

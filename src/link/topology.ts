@@ -5,8 +5,11 @@
  * connection is down, one more permission is needed for them, and after each of them everything must be
  * asked anyway. A promotion is noticed first by the link that breaks; `read()` then says where to go.
  *
- * INVARIANT. Whoever answered last is asked first; the addresses that the user gave are never
- * forgotten, and in a cluster all nodes that were seen are asked as well.
+ * INVARIANTS
+ *
+ *   1. Whoever answered last is asked first; the addresses that the user gave are never forgotten,
+ *      and in a cluster all nodes that were seen are asked as well.
+ *   2. One question is under way at a time: whoever asks meanwhile gets its answer.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Failure } from "../base/errors.ts";
@@ -55,6 +58,8 @@ export class Topology implements AsyncDisposable {
   readonly #options: TopologyOptions;
   #connection: { readonly endpoint: Endpoint; readonly link: Connection } | undefined;
   #known: readonly Instance[];
+  #reading: Promise<readonly Instance[]> | undefined;
+  #answeredAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(address: Address, options: TopologyOptions = {}) {
     this.#address = address;
@@ -62,13 +67,41 @@ export class Topology implements AsyncDisposable {
     this.#known = options.known ?? [];
   }
 
-  /** What there is now. @throws Failure of the first that was asked, where nobody answers */
-  async read(): Promise<readonly Instance[]> {
+  get kind(): Address["kind"] {
+    return this.#address.kind;
+  }
+
+  /** How often it is worth asking. */
+  get intervalMs(): number {
+    return intervals[this.#address.kind];
+  }
+
+  /**
+   * What there is now; or what there was `maxAgeMs` ago at most.
+   *
+   * @throws Failure of the first that was asked, where nobody answers
+   */
+  async read({ maxAgeMs = 0 } = {}): Promise<readonly Instance[]> {
+    if (performance.now() - this.#answeredAtMs < maxAgeMs) return this.#known;
+    this.#reading ??= this.#readNow();
+    return await this.#reading;
+  }
+
+  async #readNow(): Promise<readonly Instance[]> {
+    try {
+      return await this.#askAll();
+    } finally {
+      this.#reading = undefined;
+    }
+  }
+
+  async #askAll(): Promise<readonly Instance[]> {
     let first: unknown;
     const last = this.#connection?.endpoint;
     for (const endpoint of this.#candidates(last)) {
       try {
         this.#known = keepKeys(this.#known, await this.#ask(endpoint));
+        this.#answeredAtMs = performance.now();
         return this.#known;
       } catch (cause) {
         await this[Symbol.asyncDispose]();
@@ -81,7 +114,7 @@ export class Topology implements AsyncDisposable {
 
   /** What there is, then what there is after each change. @throws Failure as `read()`, at first */
   async *watch(options: WatchOptions = {}): AsyncGenerator<TopologyChange, void, void> {
-    const { intervalMs = intervals[this.#address.kind], signal, onFailure } = options;
+    const { intervalMs = this.intervalMs, signal, onFailure } = options;
     let before = await this.read();
     yield { instances: before, changes: compareInstances([], before) };
     for (;;) {

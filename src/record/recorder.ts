@@ -70,6 +70,8 @@ export type RecorderEvent =
 export type RecorderOptions = {
   /** Finds the server to follow now, before each session. @throws Failure; it is tried again */
   readonly findSource: (signal: AbortSignal) => Promise<Source>;
+  /** Resolves when another server should be followed than this one, while it is; else never. */
+  readonly watchSource?: (source: Source, signal: AbortSignal) => Promise<Failure | undefined>;
   readonly connect: Pick<ConnectOptions, "credentials" | "tls">;
   readonly spool: Spool;
   readonly clock: Clock;
@@ -158,10 +160,10 @@ export class Recorder {
   async #wait(failure: Failure, delayMs: number, signal: AbortSignal): Promise<void> {
     this.#options.onEvent({ kind: "lost", failure, retryInMs: delayMs });
     this.#state = { kind: "waiting", failure, untilMs: this.#options.clock.now() + delayMs };
-    try {
-      await sleep(delayMs, undefined, { signal });
-    } catch (error) {
-      if (!signal.aborted) throw error;
+    const end = performance.now() + delayMs;
+    while (!signal.aborted && performance.now() < end) {
+      await sleep(Math.min(tickMs, delayMs), undefined, { signal }).catch(() => {});
+      this.#options.spool.tick();
     }
   }
 
@@ -170,7 +172,8 @@ export class Recorder {
     const signal = AbortSignal.any([outer, ended.signal]);
     const { findSource, connect, spool, onEvent } = this.#options;
     this.#state = { kind: "connecting" };
-    const { endpoint, why } = await findSource(signal);
+    const source = await findSource(signal);
+    const { endpoint, why } = source;
     await using control = await Connection.open(endpoint, { ...connect, signal });
     const info = await askInfo(control, "server");
     this.#version = info.get("valkey_version") ?? info.get("redis_version") ?? "";
@@ -179,7 +182,8 @@ export class Recorder {
     await this.#askTime(control);
     await using link = await ReplicaLink.open(endpoint, { ...connect, signal });
 
-    const tending = this.#tend(link, control, signal, (failure) => ended.abort(failure));
+    const end = (failure: Failure) => ended.abort(failure);
+    const beside = [this.#tend(link, control, signal, end)];
     try {
       const from = await this.#findStart(control);
       const start = await link.start(from);
@@ -192,14 +196,25 @@ export class Recorder {
         onEvent({ kind: "continued", position: start.position });
       }
       this.#hasFollowed = true;
+      // Not before: a first synchronization that is under way is not given up for a better server.
+      beside.push(this.#watch(source, signal, end));
       await this.#stream(link, { ...start.position, database }, signal);
     } catch (error) {
       throw ended.signal.aborted ? ended.signal.reason : error;
     } finally {
       this.#link = undefined;
       ended.abort(new Failure("ABORTED", "The session is over"));
-      await tending;
+      await Promise.all(beside);
     }
+  }
+
+  async #watch(
+    source: Source,
+    signal: AbortSignal,
+    end: (failure: Failure) => void,
+  ): Promise<void> {
+    const failure = await this.#options.watchSource?.(source, signal);
+    if (failure) end(failure);
   }
 
   /** From where to ask for the stream; undefined where all is needed. @throws Failure of the disk */

@@ -1,8 +1,18 @@
 /**
  * What a recorder says of itself, and the socket in the spool on which it says it.
  *
- * Whoever connects to `record.sock` gets one line of JSON and the end: no protocol, so that
- * `nc -U record.sock` is a client too.
+ * WHY A SOCKET. The truth about a recorder is in its process. Whoever connects to `record.sock` gets one
+ * line of JSON and the end: no protocol, so that `nc -U record.sock` is a client too.
+ *
+ * FORMAT, version 1: a `Status`; of a cluster's recorder a `ClusterStatus`, which has `shards`. Fields are
+ * added and never change their meaning. Times are Unix milliseconds.
+ *
+ * INVARIANTS
+ *
+ *   1. The spool is locked while its socket is there: one that is found at the start is a stale one.
+ *   2. Whoever asks reads at most `maxStatusBytes`, and waits at most `connectTimeoutMs`.
+ *
+ * REJECTED. A file that is written now and then: it says nothing about whether the process still runs.
  */
 import { rmSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
@@ -10,13 +20,14 @@ import { join } from "node:path";
 import { Failure } from "../base/errors.ts";
 import type { Gap } from "../log/gap-list.ts";
 import type { Spool } from "../log/spool.ts";
+import { type ClusterRecorder, formatSlots, type Shard } from "./cluster.ts";
 import type { Recorder } from "./recorder.ts";
 
 const socketName = "record.sock";
 const maxStatusBytes = 16 * 1024 * 1024;
 const connectTimeoutMs = 5000;
 
-/** Version 1 of what `tidemark status --json` prints. Times are Unix milliseconds. */
+/** Version 1 of what `tidemark status --json` prints. */
 export type Status = {
   readonly format: 1;
   readonly process: number;
@@ -41,6 +52,39 @@ export type Status = {
   readonly segments: number;
   readonly gaps: readonly Gap[];
 };
+
+/** Of the recorder of a cluster. */
+export type ClusterStatus = {
+  readonly format: 1;
+  readonly process: number;
+  readonly shards: readonly ShardStatus[];
+};
+
+export type ShardStatus = {
+  readonly shard: string;
+  /** As in `0-5460, 9000`. */
+  readonly slots: string;
+  /** Whether the cluster does not list it any more, so that it will be let go. */
+  readonly isGone: boolean;
+  /** Why it is not being recorded. */
+  readonly trouble: string | null;
+  /** Null while its spool is not open. */
+  readonly status: Status | null;
+};
+
+export function describeCluster(cluster: ClusterRecorder): ClusterStatus {
+  return { format: 1, process: process.pid, shards: cluster.shards.map(describeShard) };
+}
+
+function describeShard({ key, instance, running, failure, goneSinceMs }: Shard): ShardStatus {
+  return {
+    shard: key,
+    slots: formatSlots(instance),
+    isGone: goneSinceMs !== undefined,
+    trouble: failure?.message ?? null,
+    status: running ? describeStatus(running.recorder, running.spool) : null,
+  };
+}
 
 export function describeStatus(recorder: Recorder, spool: Spool): Status {
   const { state, receivedOffset, source, sourceVersion } = recorder;
@@ -84,7 +128,7 @@ export class StatusSocket implements AsyncDisposable {
   }
 
   /** The spool's lock is held: a socket that is there is a stale one. */
-  static async open(folder: string, status: () => Status): Promise<StatusSocket> {
+  static async open(folder: string, status: () => Status | ClusterStatus): Promise<StatusSocket> {
     const path = join(folder, socketName);
     rmSync(path, { force: true });
     const server = createServer((socket) => {
@@ -109,8 +153,17 @@ export class StatusSocket implements AsyncDisposable {
   }
 }
 
-/** Asks the recorder of a spool. @throws Failure SERVER_UNREACHABLE where none runs */
+/** Asks the recorder of one server. @throws Failure SERVER_UNREACHABLE where none runs */
 export async function askStatus(folder: string): Promise<Status> {
+  const status = await askAnyStatus(folder);
+  if ("shards" in status) {
+    throw new Failure("USAGE", `Cannot ask the recorder of "${folder}": it records a cluster`);
+  }
+  return status;
+}
+
+/** Asks the recorder of a folder. @throws Failure SERVER_UNREACHABLE where none runs */
+export async function askAnyStatus(folder: string): Promise<Status | ClusterStatus> {
   const path = join(folder, socketName);
   const socket = connect(path);
   socket.setTimeout(connectTimeoutMs, () => socket.destroy(new Error("no answer in time")));
@@ -120,7 +173,7 @@ export async function askStatus(folder: string): Promise<Status> {
       text += String(chunk);
       if (text.length > maxStatusBytes) break;
     }
-    return JSON.parse(text) as Status;
+    return JSON.parse(text) as Status | ClusterStatus;
   } catch (cause) {
     throw new Failure("SERVER_UNREACHABLE", `Cannot ask the recorder of "${folder}"`, {
       cause,

@@ -49,7 +49,13 @@ test("push() passes commands on as they are", () => {
 });
 
 test("push() counts what belongs to the stream alone, and leaves it out", () => {
-  const chatter = encode(["PING"], ["ping"], ["REPLCONF", "GETACK", "*"], ["PUBLISH", "c", "m"]);
+  const chatter = encode(
+    ["PING"],
+    ["ping"],
+    ["REPLCONF", "GETACK", "*"],
+    ["PUBLISH", "c", "m"],
+    ["CLUSTER", "SYNCSLOTS", "ACK"],
+  );
   const all = batches(translate(`${encode(set)}\n${chatter}\n`));
   assert.equal(text(all), encode(set));
   assert.equal(all.at(-1)?.offset, encode(set).length + chatter.length + 2);
@@ -112,6 +118,10 @@ test("a source older than 7.0 has its relative times made absolute", () => {
     ],
     [
       ["RESTORE", "k", "10", "x", "REPLACE"],
+      ["RESTORE", "k", "1000010", "x", "REPLACE", "ABSTTL"],
+    ],
+    [
+      ["RESTORE-ASKING", "k", "10", "x", "REPLACE"],
       ["RESTORE", "k", "1000010", "x", "REPLACE", "ABSTTL"],
     ],
   ];

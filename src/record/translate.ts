@@ -3,11 +3,11 @@
  *
  * WHY. The two are almost the same bytes, and the differences matter:
  *
- *   in the stream only          PING, REPLCONF GETACK, PUBLISH, SPUBLISH, CLUSTER SETSLOT, stray line
- *                               ends: counted by the offset, left out of the log
+ *   in the stream only          PING, REPLCONF GETACK, PUBLISH, SPUBLISH, CLUSTER SETSLOT, CLUSTER
+ *                               SYNCSLOTS, stray line ends: counted by the offset, left out of the log
  *   not said in the stream      the database after a partial resynchronization: it is remembered
- *   relative (before Redis 7)   EXPIRE, PEXPIRE, EXPIREAT, SETEX, PSETEX, SET … EX|PX, RESTORE: made
- *                               absolute with the source's time at which they came
+ *   relative (before Redis 7)   EXPIRE, PEXPIRE, EXPIREAT, SETEX, PSETEX, SET … EX|PX, RESTORE,
+ *                               RESTORE-ASKING: made absolute with the source's time at which they came
  *
  * INVARIANTS
  *
@@ -207,7 +207,8 @@ export class StreamTranslator {
         this.#wantsAck = true;
         return;
       case "cluster":
-        if (this.#text(1) === "SETSLOT") return;
+        // Of who owns slots, not of keys; a server that is no part of a cluster may refuse to load them.
+        if (/^(SETSLOT|SYNCSLOTS)$/.test(this.#text(1))) return;
         break;
       case "select":
         this.#database = Number(this.#text(1));
@@ -288,6 +289,7 @@ function rewrite(
       }
       return undefined;
     case "RESTORE":
+    case "RESTORE-ASKING":
       return rewriteRestore(argc, text, after(2, 1));
     default:
       return undefined;
@@ -330,8 +332,17 @@ const always: readonly (readonly [string, Kind])[] = [
   ["MULTI", "multi"],
   ["EXEC", "exec"],
 ];
-const timed = ["EXPIRE", "PEXPIRE", "EXPIREAT", "SETEX", "PSETEX", "SET", "RESTORE"];
-const longestName = 9;
+const timed = [
+  "EXPIRE",
+  "PEXPIRE",
+  "EXPIREAT",
+  "SETEX",
+  "PSETEX",
+  "SET",
+  "RESTORE",
+  "RESTORE-ASKING",
+];
+const longestName = 14;
 
 /**
  * Bytes in the order in which they were added. What lies in the chunk one behind the other is one

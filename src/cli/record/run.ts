@@ -1,15 +1,19 @@
-/** The command `record`: a spool, a recorder, and somebody to tell what happens. */
-import { mkdirSync } from "node:fs";
+/** The command `record`: spools, recorders, and somebody to tell what happens. */
+import { existsSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
 import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
 import { type Address, credentialsOf, parseAddress } from "../../link/address.ts";
-import { type ChooseOptions, chooseSource } from "../../link/instance.ts";
 import { printAcl } from "../../link/permissions.ts";
 import { Secret } from "../../link/secret.ts";
 import { Topology } from "../../link/topology.ts";
+import { systemDisk } from "../../log/disk.ts";
 import { type FsyncPolicy, Spool } from "../../log/spool.ts";
-import { Recorder, type RecorderEvent, type Source } from "../../record/recorder.ts";
-import { describeStatus, StatusSocket } from "../../record/status.ts";
+import { type ClusterEvent, ClusterRecorder } from "../../record/cluster.ts";
+import { ClusterFile, isClusterFolder } from "../../record/cluster-file.ts";
+import { Recorder, type RecorderEvent } from "../../record/recorder.ts";
+import { SourceFinder } from "../../record/source-finder.ts";
+import { describeCluster, describeStatus, StatusSocket } from "../../record/status.ts";
 import { StatusLine } from "./status-line.ts";
 
 export type RecordFlags = {
@@ -35,41 +39,85 @@ export async function record(text: string, folder: string, flags: RecordFlags): 
     process.stdout.write(`${printAcl(address.kind, flags.user)}\n`);
     return;
   }
-  const prefer = readFollow(flags.follow);
-  const connect = readConnect(address, flags);
-  mkdirSync(folder, { recursive: true });
-  let recorder: Recorder | undefined;
-  await using spool = await Spool.open(folder, {
+  const stop = new AbortController();
+  const settings: Settings = {
+    ...{ address, folder, signal: stop.signal },
+    prefer: readFollow(flags.follow),
+    connect: readConnect(address, flags),
     fsync: flags.fsync,
     segmentBytes: readSegmentBytes(flags.segmentMb),
+  };
+  mkdirSync(folder, { recursive: true });
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.once(signal, () => stop.abort(new Failure("ABORTED", `Stopped by ${signal}`)));
+  }
+  try {
+    await (address.kind === "cluster" ? recordCluster(settings) : recordServer(settings));
+  } catch (error) {
+    // What the stop has interrupted is no failure.
+    if (!(error instanceof Failure && error.code === "ABORTED" && stop.signal.aborted)) throw error;
+  }
+}
+
+type Settings = {
+  readonly address: Address;
+  readonly folder: string;
+  readonly prefer: "replica" | "master";
+  readonly connect: ReturnType<typeof readConnect>;
+  readonly fsync: FsyncPolicy;
+  readonly segmentBytes: number;
+  readonly signal: AbortSignal;
+};
+
+async function recordServer(settings: Settings): Promise<void> {
+  const { address, folder, prefer, connect, fsync, segmentBytes, signal } = settings;
+  if (await isClusterFolder(systemDisk, folder)) {
+    throw wrongFolder(folder, "a server", "has the spools of a cluster");
+  }
+  let recorder: Recorder | undefined;
+  await using spool = await Spool.open(folder, {
+    ...{ fsync, segmentBytes },
     onChange: () => recorder?.spoolChanged(),
   });
-  await using topology = new Topology(address, connect);
+  await using topology = new Topology(address, { ...connect, signal });
+  const position = () => (spool.state.kind === "ready" ? spool.position : undefined);
+  const finder = new SourceFinder({ topology, prefer, connect, position });
   recorder = new Recorder({
-    findSource: () => findSource(topology, { prefer }),
-    connect,
-    spool,
-    clock: systemClock,
+    findSource: (until) => finder.find(until),
+    watchSource: (source, until) => finder.watch(source, until),
+    ...{ connect, spool, clock: systemClock },
     onEvent: (event) => line.event(describeEvent(event)),
   });
   const running = recorder;
   const status = () => describeStatus(running, spool);
   using line = new StatusLine(status);
   await using _socket = await StatusSocket.open(folder, status);
-  const stop = new AbortController();
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
-    process.once(signal, () => stop.abort(new Failure("ABORTED", `Stopped by ${signal}`)));
-  }
-  await running.run(stop.signal);
+  await running.run(signal);
   await spool.flush();
 }
 
-async function findSource(topology: Topology, options: ChooseOptions): Promise<Source> {
-  const [instance, ...others] = await topology.read();
-  if (instance && others.length === 0) return chooseSource(instance, options);
-  const found = `it is a cluster of ${others.length + 1} shards`;
-  throw new Failure("USAGE", `Cannot record this address into one spool: ${found}`, {
-    hint: "Record each shard by the address of one of its nodes, into a spool of its own.",
+async function recordCluster(settings: Settings): Promise<void> {
+  const { address, folder, signal, ...rest } = settings;
+  if (existsSync(join(folder, "appendonlydir"))) {
+    throw wrongFolder(folder, "a cluster", "is the spool of one server");
+  }
+  await using _lock = await systemDisk.lock(folder, "tidemark record");
+  const file = await ClusterFile.open(systemDisk, folder);
+  const known = file.known.flatMap(({ instance, isGone }) => (isGone ? [] : [instance]));
+  await using topology = new Topology(address, { ...rest.connect, signal, known });
+  const cluster = new ClusterRecorder({
+    ...{ ...rest, folder, file, topology, clock: systemClock, disk: systemDisk },
+    onEvent: (event) => line.event(describeEvent(event)),
+  });
+  const status = () => describeCluster(cluster);
+  using line = new StatusLine(status);
+  await using _socket = await StatusSocket.open(folder, status);
+  await cluster.run(signal);
+}
+
+function wrongFolder(folder: string, what: string, found: string): Failure {
+  return new Failure("FILE_EXISTS", `Cannot record ${what} into "${folder}": it ${found}`, {
+    hint: "Choose another folder.",
   });
 }
 
@@ -104,7 +152,7 @@ function readConnect(address: Address, flags: RecordFlags) {
   };
 }
 
-function describeEvent(event: RecorderEvent): { text: string; fields: object } {
+function describeEvent(event: RecorderEvent | ClusterEvent): { text: string; fields: object } {
   const { kind, ...rest } = event;
   const fields =
     "failure" in rest

@@ -1,12 +1,38 @@
-import { askStatus, type Status } from "../../record/status.ts";
-import { renderPairs } from "../render/table.ts";
-import { formatBytes, formatTime } from "../render/text.ts";
+import { askAnyStatus, type ShardStatus, type Status } from "../../record/status.ts";
+import { renderPairs, renderTable } from "../render/table.ts";
+import { formatBytes, formatTime, printable } from "../render/text.ts";
+
+/** Of a shard's key, which is the id of a node: as much as people compare. */
+const shownKeyChars = 12;
+const shownSlotsChars = 40;
 
 /** The command `status`. */
 export async function showStatus(folder: string, asJson: boolean): Promise<void> {
-  const status = await askStatus(folder);
-  const text = asJson ? JSON.stringify(status) : renderPairs(toPairs(status)).join("\n");
-  process.stdout.write(`${text}\n`);
+  const status = await askAnyStatus(folder);
+  const lines = asJson
+    ? [JSON.stringify(status)]
+    : "shards" in status
+      ? renderShards(status.shards)
+      : renderPairs(toPairs(status));
+  process.stdout.write(`${lines.join("\n")}\n`);
+}
+
+function renderShards(shards: readonly ShardStatus[]): string[] {
+  const rows = shards.map(({ shard, slots, isGone, status }) => [
+    printable(shard).slice(0, shownKeyChars),
+    slots.length > shownSlotsChars ? `${slots.slice(0, shownSlotsChars)}…` : slots,
+    printable(status?.source || "-"),
+    `${status?.state ?? "failed"}${isGone ? ", gone" : ""}`,
+    status ? formatBytes(status.lagBytes) : "-",
+    status?.writtenAtMs ? formatTime(status.writtenAtMs) : "-",
+    String(status?.gaps.length ?? "-"),
+  ]);
+  const headings = ["shard", "slots", "source", "state", ">behind", "last batch", ">gaps"];
+  const troubles = shards.flatMap(({ shard, trouble, status }) => {
+    const found = status?.trouble ?? trouble;
+    return found === null ? [] : [`  ${shard.slice(0, shownKeyChars)}: ${printable(found)}`];
+  });
+  return [...renderTable({ headings, rows }), ...troubles];
 }
 
 function toPairs(status: Status): (readonly [string, string])[] {

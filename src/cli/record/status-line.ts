@@ -1,5 +1,5 @@
 import { systemClock } from "../../base/clock.ts";
-import type { Status } from "../../record/status.ts";
+import type { ClusterStatus, Status } from "../../record/status.ts";
 import { formatBytes, formatTime, plural } from "../render/text.ts";
 
 const redrawMs = 500;
@@ -9,13 +9,13 @@ const redrawMs = 500;
  * it; elsewhere a line of JSON for each event.
  */
 export class StatusLine implements Disposable {
-  readonly #status: () => Status;
+  readonly #status: () => Status | ClusterStatus;
   readonly #isTerminal = process.stderr.isTTY === true;
   readonly #timer: NodeJS.Timeout | undefined;
   #isDrawn = false;
   #before: { readonly atMs: number; readonly offset: number } | undefined;
 
-  constructor(status: () => Status) {
+  constructor(status: () => Status | ClusterStatus) {
     this.#status = status;
     if (this.#isTerminal) this.#timer = setInterval(() => this.#draw(), redrawMs);
   }
@@ -34,14 +34,14 @@ export class StatusLine implements Disposable {
     const status = this.#status();
     const nowMs = performance.now();
     const before = this.#before;
-    const offset = status.receivedOffset;
+    const offset = "shards" in status ? receivedOf(status) : status.receivedOffset;
     const rate =
       before && offset > before.offset
         ? ((offset - before.offset) / (nowMs - before.atMs)) * 1000
         : 0;
     this.#before = { atMs: nowMs, offset };
     this.#clear();
-    const text = `${describe(status)}  ${formatBytes(Math.round(rate))}/s`;
+    const text = `${"shards" in status ? describeShards(status) : describe(status)}  ${formatBytes(Math.round(rate))}/s`;
     process.stderr.write(text.slice(0, (process.stderr.columns ?? 80) - 1));
     this.#isDrawn = true;
   }
@@ -55,6 +55,26 @@ export class StatusLine implements Disposable {
     clearInterval(this.#timer);
     this.#clear();
   }
+}
+
+function receivedOf({ shards }: ClusterStatus): number {
+  return shards.reduce((sum, { status }) => sum + (status?.receivedOffset ?? 0), 0);
+}
+
+/** The recorders of a cluster in one line. */
+function describeShards({ shards }: ClusterStatus): string {
+  const counts = new Map<string, number>();
+  let lagBytes = 0;
+  let gaps = 0;
+  for (const { status } of shards) {
+    const state = status?.state ?? "failed";
+    counts.set(state, (counts.get(state) ?? 0) + 1);
+    lagBytes += status?.lagBytes ?? 0;
+    gaps += status?.gaps.length ?? 0;
+  }
+  const states = [...counts].map(([state, count]) => `${count} ${state}`).join(", ");
+  const found = gaps > 0 ? `, ${plural(gaps, "gap")}` : "";
+  return `${plural(shards.length, "shard")}: ${states}  ${formatBytes(lagBytes)} behind${found}`;
 }
 
 /** A recorder's state in one line. */
