@@ -44,8 +44,11 @@ export type Status = {
   readonly syncedOffset: number | null;
   /** Received and not written yet. */
   readonly lagBytes: number;
-  /** The time of the last batch that is written, by the source's clock. */
+  /** How old what is written is, where more has been received, or the source is not followed. */
+  readonly lagMs: number;
+  /** The times of the last batch that is written, and on disk for good, by the source's clock. */
   readonly writtenAtMs: number | null;
+  readonly syncedAtMs: number | null;
   readonly skewMs: number;
   readonly skewUncertaintyMs: number | null;
   readonly snapshotBytes: number | null;
@@ -90,7 +93,8 @@ export function describeStatus(recorder: Recorder, spool: Spool): Status {
   const { state, receivedOffset, source, sourceVersion } = recorder;
   const { skewMs, uncertaintyMs } = recorder.sourceClock.skew;
   const { written, synced } = spool;
-  const isStreaming = state.kind === "streaming";
+  const lagBytes = state.kind === "streaming" && written ? receivedOffset - written.offset : 0;
+  const isBehind = lagBytes > 0 || state.kind !== "streaming";
   return {
     format: 1,
     process: process.pid,
@@ -102,8 +106,10 @@ export function describeStatus(recorder: Recorder, spool: Spool): Status {
     receivedOffset,
     writtenOffset: written?.offset ?? null,
     syncedOffset: synced?.offset ?? null,
-    lagBytes: isStreaming && written ? receivedOffset - written.offset : 0,
+    lagBytes,
+    lagMs: isBehind && written ? Math.max(recorder.sourceClock.now() - written.ms, 0) : 0,
     writtenAtMs: written?.ms ?? null,
+    syncedAtMs: synced?.ms ?? null,
     skewMs,
     skewUncertaintyMs: Number.isFinite(uncertaintyMs) ? uncertaintyMs : null,
     snapshotBytes: state.kind === "syncing" ? state.receivedBytes : null,

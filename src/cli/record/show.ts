@@ -1,6 +1,6 @@
 import { askAnyStatus, type ShardStatus, type Status } from "../../record/status.ts";
 import { renderPairs, renderTable } from "../render/table.ts";
-import { formatBytes, formatTime, printable } from "../render/text.ts";
+import { formatBytes, formatDuration, formatTime, printable } from "../render/text.ts";
 
 /** Of a shard's key, which is the id of a node: as much as people compare. */
 const shownKeyChars = 12;
@@ -43,9 +43,9 @@ function toPairs(status: Status): (readonly [string, string])[] {
     ["received", String(status.receivedOffset)],
     ["written", String(status.writtenOffset ?? "-")],
     ["synced", String(status.syncedOffset ?? "-")],
-    ["behind", formatBytes(status.lagBytes)],
+    ["behind", `${formatBytes(status.lagBytes)}, ${formatDuration(status.lagMs)}`],
     ["last batch", status.writtenAtMs === null ? "-" : formatTime(status.writtenAtMs)],
-    ["clock", `${status.skewMs.toFixed(1)} ms ahead of ours`],
+    ["clock", describeSkew(status)],
     ["segments", String(status.segments)],
     ["gaps", String(status.gaps.length)],
   ];
@@ -55,4 +55,10 @@ function toPairs(status: Status): (readonly [string, string])[] {
     pairs.push(["gap", `${start} to ${formatTime(to.ms)}: ${reason}`]);
   }
   return pairs;
+}
+
+function describeSkew({ skewMs, skewUncertaintyMs }: Status): string {
+  if (skewUncertaintyMs === null) return "not known; taken to be ours";
+  const size = `${Math.abs(skewMs).toFixed(1)} ms ${skewMs < 0 ? "behind" : "ahead of"} ours`;
+  return `${size}, give or take ${skewUncertaintyMs.toFixed(1)} ms`;
 }

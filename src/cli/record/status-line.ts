@@ -1,6 +1,6 @@
 import { systemClock } from "../../base/clock.ts";
 import type { ClusterStatus, Status } from "../../record/status.ts";
-import { formatBytes, formatTime, plural } from "../render/text.ts";
+import { formatBytes, formatDuration, formatTime, plural } from "../render/text.ts";
 
 const redrawMs = 500;
 
@@ -84,8 +84,8 @@ function describe(status: Status): string {
   if (status.state !== "streaming") return status.state;
   const parts = [
     `at ${status.receivedOffset}`,
-    `${formatBytes(status.lagBytes)} behind`,
-    `synced to ${status.syncedOffset ?? "-"}`,
+    `${formatBytes(status.lagBytes)} (${formatDuration(status.lagMs)}) behind`,
+    `synced ${status.syncedAtMs === null ? "never" : formatTime(status.syncedAtMs).slice(11, 19)}`,
     plural(status.segments, "segment"),
   ];
   if (status.gaps.length > 0) parts.push(plural(status.gaps.length, "gap"));
