@@ -18,6 +18,11 @@ const kinds = {
   TLS_FAILED: { exit: 16, hint: "Check the certificates, and that the port speaks TLS." },
   REPLICATION_REFUSED: { exit: 17, hint: "Ask whoever runs the server to allow PSYNC." },
   ABORTED: { exit: 18, hint: "It was stopped on request." },
+  OBJECT_MISSING: { exit: 19, hint: "Check the name, and that it is the right repository." },
+  STORE_FAILED: { exit: 20, hint: "Look into the log of the storage, or check its disk." },
+  STORE_DENIED: { exit: 21, hint: "Check the credentials and what they may do." },
+  STORE_UNFIT: { exit: 22, hint: "Choose a storage that does what S3 does." },
+  STORE_BUSY: { exit: 75, hint: "Check that the storage can be reached; then try again." },
   SERVER_BUSY: { exit: 75, hint: "Nothing was changed; try again." },
 } as const satisfies Record<string, { exit: number; hint: string }>;
 
