@@ -100,7 +100,7 @@ export class Topology implements AsyncDisposable {
     const last = this.#connection?.endpoint;
     for (const endpoint of this.#candidates(last)) {
       try {
-        this.#known = keepKeys(this.#known, await this.#ask(endpoint));
+        this.#known = keepKeys(this.#known, await this.#askAgain(endpoint));
         this.#answeredAtMs = performance.now();
         return this.#known;
       } catch (cause) {
@@ -150,6 +150,18 @@ export class Topology implements AsyncDisposable {
         : [];
     const all = [...(last ? [last] : []), ...given, ...seen];
     return [...new Map(all.map((endpoint) => [formatEndpoint(endpoint), endpoint])).values()];
+  }
+
+  /** A connection from before may have been lost since, which says nothing of the server. */
+  async #askAgain(endpoint: Endpoint): Promise<Instance[]> {
+    const isOld = this.#connection?.endpoint === endpoint;
+    try {
+      return await this.#ask(endpoint);
+    } catch (cause) {
+      if (!isOld || !(cause instanceof Failure) || cause.code !== "SERVER_LOST") throw cause;
+      await this[Symbol.asyncDispose]();
+      return await this.#ask(endpoint);
+    }
   }
 
   async #ask(endpoint: Endpoint): Promise<Instance[]> {

@@ -100,6 +100,8 @@ export class Recorder {
   readonly #sourceClock: SourceClock;
   #state: RecorderState = { kind: "connecting" };
   #hasFollowed = false;
+  /** This session went on without a snapshot: to try so again costs the source nothing. */
+  #hasContinued = false;
   #received = 0;
   #link: ReplicaLink | undefined;
   #version = "";
@@ -143,13 +145,15 @@ export class Recorder {
     let delayMs = firstDelayMs;
     while (!signal.aborted) {
       const startedAtMs = performance.now();
+      this.#hasContinued = false;
       try {
         await this.#session(signal);
       } catch (error) {
         if (signal.aborted) break;
         if (!(error instanceof Failure)) throw error;
         if (isFinal(error) && !this.#hasFollowed) throw error;
-        if (performance.now() - startedAtMs > goodSessionMs) delayMs = firstDelayMs;
+        const isLong = performance.now() - startedAtMs > goodSessionMs;
+        if (isLong || this.#hasContinued) delayMs = firstDelayMs;
         await this.#wait(error, delayMs, signal);
         delayMs = Math.min(delayMs * 2, longestDelayMs);
       }
@@ -193,6 +197,7 @@ export class Recorder {
         database = await this.#takeBase(link, start.position, reason);
       } else {
         await this.#goOn(start.position);
+        this.#hasContinued = true;
         onEvent({ kind: "continued", position: start.position });
       }
       this.#hasFollowed = true;
