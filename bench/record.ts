@@ -1,7 +1,10 @@
 /**
  * A recorder beside a stock replica: what the source still does, what following it costs, and lag.
  *
- *     npm run bench -- record [--server redis-8.0] [--rounds 5] [--seconds 8]
+ *     npm run bench -- record [--server redis-8.0] [--rounds 5] [--seconds 8] [--only 64|1024|bytes|sync]
+ *
+ * `--folder` is where followers write: a disk that others use, or that is slower than the source writes,
+ * is what is measured then.
  *
  * One source, written to by `redis-benchmark -P 16` as fast as it can, with a follower attached: a
  * replica of the same version with `appendonly yes`, or a recorder with the same policy (everysec).
@@ -11,7 +14,7 @@
  *   CPU          the follower's user and system time per million commands, recorder to replica
  *   lag          how long after the source an offset was on the recorder's disk, at worst
  *
- * Then large values, for bytes per second; and the first synchronization of 2 GB, for memory.
+ * Then a steady 220 MB/s; and the first synchronization of 2 GB, for memory.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -31,6 +34,7 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "5" },
     seconds: { type: "string", default: "8" },
     only: { type: "string", default: "all" },
+    folder: { type: "string", default: tmpdir() },
   },
 });
 const id = values.server as ServerId;
@@ -39,6 +43,7 @@ const benchmark = new URL(
   `../.cache/servers/bin/${id.replace("-", "-benchmark-")}`,
   import.meta.url,
 ).pathname;
+const paced = new URL("../.cache/servers/bin/valkey-benchmark-9", import.meta.url).pathname;
 const main = new URL("../dist/cli/main.js", import.meta.url).pathname;
 if (!existsSync(main)) throw new Error("Build first: npm run build");
 
@@ -113,7 +118,13 @@ type Figures = {
   readonly gaps: number;
 };
 
-async function load(source: RunningServer, port: number, size: number, follower: Follower) {
+async function load(
+  source: RunningServer,
+  port: number,
+  size: number,
+  follower: Follower,
+  perSecond?: number,
+) {
   const startCpu = cpuSeconds(follower.pid);
   const startOffset = await sourceOffset(source);
   const startMs = performance.now();
@@ -130,7 +141,9 @@ async function load(source: RunningServer, port: number, size: number, follower:
     `${Math.floor(2e8 / (size + 100))}`,
     "-q",
   ];
-  const writer = spawn(benchmark, [...args, "-n", "1000000000"], { stdio: "ignore" });
+  // Only Valkey's program can write at a given rate.
+  const [program, rate] = perSecond ? [paced, ["--rps", `${perSecond}`]] : [benchmark, []];
+  const writer = spawn(program, [...args, ...rate, "-n", "1000000000"], { stdio: "ignore" });
   const end = startMs + Number(values.seconds) * 1000;
   let worstLagMs = 0;
   const stats = async () =>
@@ -172,7 +185,7 @@ async function withFollower<T>(
   run: (source: RunningServer, port: number, follower: Follower) => Promise<T>,
   prepare: (source: RunningServer) => Promise<unknown> = async () => {},
 ): Promise<T> {
-  const folder = mkdtempSync(join(tmpdir(), "tidemark-bench-"));
+  const folder = mkdtempSync(join(values.folder, "tidemark-bench-"));
   const port = await freePort();
   const conf = { port, bind: "127.0.0.1", "repl-diskless-sync-delay": 0 };
   const source = await startServer(id, { conf });
@@ -229,13 +242,12 @@ const wants = (part: string) => values.only === "all" || values.only === part;
 if (wants("64")) await compare(64);
 if (wants("1024")) await compare(1024);
 if (wants("bytes")) {
-  console.log(`${id}, large values, the recorder alone: -P 16 -d 16384`);
-  show(
-    "recorder",
-    await withFollower("recorder", (source, port, follower) =>
-      load(source, port, 16_384, follower),
-    ),
+  console.log(`${id}, 220 MB/s of values of 4 KiB, the recorder alone`);
+  const rate = Math.ceil(220e6 / 4150);
+  const figures = await withFollower("recorder", (source, port, follower) =>
+    load(source, port, 4096, follower, rate),
   );
+  show("recorder", figures);
 }
 if (wants("sync")) {
   console.log(`${id}, first synchronization`);
