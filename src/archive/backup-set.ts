@@ -5,8 +5,8 @@
  * that are missing or wrong, is no set, and says why.
  */
 import { z } from "zod";
-import { toLatin1 } from "../base/bytes.ts";
 import { Failure } from "../base/errors.ts";
+import { formatDocument, maxDocumentBytes, parseDocument } from "./document.ts";
 
 const count = z.int().min(0);
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
@@ -65,30 +65,67 @@ export const setManifest = z.object({
 
 export type SetManifest = z.infer<typeof setManifest>;
 
-/** More than any has. */
-export const maxManifestBytes = 64 * 1024;
+export const maxManifestBytes = maxDocumentBytes;
+
+/** That all of a set was read and found good, as `verified.json` says it. */
+export const verifiedMark = z.object({
+  format: z.literal(1),
+  set: text,
+  /** When, by our clock. */
+  ms: count,
+  /**
+   * structure: the RDB was understood to its end. bytes: it is what was taken, but a part of it is
+   * not known here (of a module, or of a newer server).
+   */
+  what: z.enum(["structure", "bytes"]),
+  /** Of the snapshot's object. */
+  sha256,
+});
+
+export type VerifiedMark = z.infer<typeof verifiedMark>;
+
+/** That a set is not to be expired, as `keep.json` says it. It counts if it is there. */
+export const keepMark = z.object({
+  format: z.literal(1),
+  set: text,
+  /** Since when, by our clock. */
+  ms: count,
+  note: text.optional(),
+});
+
+export type KeepMark = z.infer<typeof keepMark>;
 
 /** @throws Failure DATA_CORRUPT, DATA_UNSUPPORTED, naming the object */
 export function parseSetManifest(bytes: Uint8Array, object: string): SetManifest {
-  let value: unknown;
-  try {
-    value = JSON.parse(Buffer.from(bytes).toString("utf8"));
-  } catch (cause) {
-    const found = JSON.stringify(toLatin1(bytes.subarray(0, 40)));
-    const message = `Cannot read "${object}": it is no JSON, and begins ${found}`;
-    throw new Failure("DATA_CORRUPT", message, { cause });
-  }
-  const format = (value as { format?: unknown } | null)?.format;
-  if (typeof format === "number" && format > 1) {
-    throw new Failure("DATA_UNSUPPORTED", `Cannot read "${object}": it has format ${format}`);
-  }
-  const parsed = setManifest.safeParse(value);
+  return parseAs(setManifest, bytes, object);
+}
+
+export function formatSetManifest(manifest: SetManifest): Uint8Array {
+  return formatDocument(setManifest.parse(manifest));
+}
+
+/** @throws Failure DATA_CORRUPT, DATA_UNSUPPORTED, naming the object */
+export function parseVerifiedMark(bytes: Uint8Array, object: string): VerifiedMark {
+  return parseAs(verifiedMark, bytes, object);
+}
+
+export function formatVerifiedMark(mark: VerifiedMark): Uint8Array {
+  return formatDocument(verifiedMark.parse(mark));
+}
+
+/** @throws Failure DATA_CORRUPT, DATA_UNSUPPORTED, naming the object */
+export function parseKeepMark(bytes: Uint8Array, object: string): KeepMark {
+  return parseAs(keepMark, bytes, object);
+}
+
+export function formatKeepMark(mark: KeepMark): Uint8Array {
+  return formatDocument(keepMark.parse(mark));
+}
+
+function parseAs<T>(schema: z.ZodType<T>, bytes: Uint8Array, object: string): T {
+  const parsed = schema.safeParse(parseDocument(bytes, object));
   if (parsed.success) return parsed.data;
   const { path, message: found } = parsed.error.issues[0] ?? { path: [], message: "" };
   const message = `Cannot read "${object}": ${path.join(".") || "it"}: ${found}`;
   throw new Failure("DATA_CORRUPT", message);
-}
-
-export function formatSetManifest(manifest: SetManifest): Uint8Array {
-  return Buffer.from(`${JSON.stringify(setManifest.parse(manifest), null, 2)}\n`);
 }

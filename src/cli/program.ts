@@ -1,11 +1,20 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { exitStatuses, Failure } from "../base/errors.ts";
+import { addBackup } from "./backup.ts";
+import { addBackups, addKeep, addShow } from "./backups.ts";
+import { addCat } from "./cat.ts";
 import { addCheck } from "./check.ts";
 import { addConvert } from "./convert.ts";
+import { addDownload } from "./download.ts";
+import { addExpire } from "./expire.ts";
+import { addInit } from "./init.ts";
 import { addInspect } from "./inspect.ts";
 import { addRecord, addStatus } from "./record.ts";
+import { addRestore } from "./restore.ts";
 import type { SetStatus } from "./status.ts";
+import { addUp } from "./up.ts";
+import { addVerify } from "./verify.ts";
 
 /**
  * Each adds one command with its options, and imports what does the work only when it is run: most
@@ -19,6 +28,17 @@ const commands: readonly ((program: Command, setStatus: SetStatus) => void)[] = 
   addConvert,
   addRecord,
   addStatus,
+  addInit,
+  addUp,
+  addBackup,
+  addBackups,
+  addShow,
+  addKeep,
+  addVerify,
+  addExpire,
+  addRestore,
+  addDownload,
+  addCat,
 ];
 
 /** Runs the command line and returns the exit status. @throws Failure */

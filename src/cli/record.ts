@@ -1,4 +1,6 @@
+import { existsSync } from "node:fs";
 import { type Command, Option } from "commander";
+import { type PlaceFlags, withPlace } from "./archive/place-options.ts";
 import type { RecordFlags } from "./record/run.ts";
 import type { SetStatus } from "./status.ts";
 
@@ -44,15 +46,36 @@ export function addRecord(program: Command, setStatus: SetStatus): void {
     });
 }
 
+const statusExamples = `
+Examples:
+  tidemark status                              all instances of ./tidemark.yaml, or the spool of this folder
+  tidemark status db1                          what of it can be restored, how far behind, how large
+  tidemark status --repo s3://bucket/tidemark
+  tidemark status /var/lib/tidemark/db1        the recorder of a spool`;
+
+type StatusFlags = PlaceFlags & { readonly json?: true };
+
 export function addStatus(program: Command, setStatus: SetStatus): void {
-  program
-    .command("status")
-    .description("what the recorder of a spool is doing")
-    .argument("[spool]", "the folder of the log", "spool")
+  withPlace(program.command("status"))
+    .description("what is recorded and archived, and what can be restored")
+    .argument("[name]", "an instance, or the folder of a recorder")
     .option("--json", "print one JSON object")
-    .action(async (spool: string, flags: { json?: true }) => {
-      const { showStatus } = await import("./record/show.ts");
-      await showStatus(spool, flags.json === true);
+    .addHelpText("after", statusExamples)
+    .action(async (name: string | undefined, flags: StatusFlags) => {
+      if (isOfSpool(name, flags)) {
+        const { showStatus } = await import("./record/show.ts");
+        await showStatus(name ?? "spool", flags.json === true);
+      } else {
+        const { showArchived } = await import("./archive/status.ts");
+        await showArchived(name, flags);
+      }
       setStatus(0);
     });
+}
+
+/** A folder is a spool; so is ./spool, where nothing says that there is an archive. */
+function isOfSpool(name: string | undefined, { config, repo }: StatusFlags): boolean {
+  if (config !== undefined || repo !== undefined) return false;
+  if (name === undefined) return !existsSync("tidemark.yaml");
+  return name.includes("/") || !existsSync("tidemark.yaml");
 }

@@ -15,6 +15,7 @@
  *   3. A chunk is borrowed until the next one is asked for, and never empty.
  *   4. The iterators end well only where the snapshot is whole; the stream never ends but by a Failure.
  *   5. The last byte received is not acknowledged, unless it was said that it may be: see below.
+ *   6. With `snapshotOnly` there is no stream, and nothing is ever acknowledged.
  *
  * NEVER PROMOTED. A plain FAILOVER hands the instance to the first replica whose acknowledged offset equals the
  * master's, and would take a recorder, which cannot serve: the instance stays read-only until
@@ -48,6 +49,11 @@ export type ReplicaLinkOptions = Omit<ConnectOptions, "database" | "replyTimeout
   readonly silenceTimeoutMs?: number | undefined;
   /** What INFO on the source shows instead of the address that the connection is from. */
   readonly announcedHost?: string | undefined;
+  /**
+   * A snapshot and nothing behind it. Sources from 6.2 on then count this replica for nothing, and hang
+   * up at its end; older ones do not know that, and lose a replica when the link is closed.
+   */
+  readonly snapshotOnly?: boolean | undefined;
 };
 
 /** Where the source starts: with a snapshot, or right behind the position that was asked for. */
@@ -78,13 +84,15 @@ export class ReplicaLink implements AsyncDisposable {
   readonly #connection: Connection;
   #intake: Intake | undefined;
   #phase: Phase = "greeted";
+  readonly #isSnapshotOnly: boolean;
   /** What is left of the last chunk: a part of it was of what came before. */
   #rest: Uint8Array = empty;
   #offset = 0;
   #header: TransferHeader | undefined;
 
-  private constructor(connection: Connection) {
+  private constructor(connection: Connection, isSnapshotOnly: boolean) {
     this.#connection = connection;
+    this.#isSnapshotOnly = isSnapshotOnly;
   }
 
   /**
@@ -93,7 +101,8 @@ export class ReplicaLink implements AsyncDisposable {
    * @throws Failure as `Connection.open()`, and REPLICATION_REFUSED
    */
   static async open(endpoint: Endpoint, options: ReplicaLinkOptions = {}): Promise<ReplicaLink> {
-    const { silenceTimeoutMs = defaultSilenceTimeoutMs, announcedHost, ...rest } = options;
+    const { silenceTimeoutMs = defaultSilenceTimeoutMs, announcedHost, ...more } = options;
+    const { snapshotOnly = false, ...rest } = more;
     const connection = await Connection.open(endpoint, {
       readBufferBytes,
       ...rest,
@@ -104,12 +113,14 @@ export class ReplicaLink implements AsyncDisposable {
         connection.ask("REPLCONF", "capa", "eof", "capa", "psync2"),
         connection.call("REPLCONF", "version", announcedVersion),
         announcedHost && connection.ask("REPLCONF", "ip-address", announcedHost),
+        // Refused by 6.0, which then takes it for any replica.
+        snapshotOnly && connection.call("REPLCONF", "rdb-only", 1),
       ]);
       const error = errorText(version);
       if (error !== undefined && !error.startsWith("ERR")) {
         throw refusal("REPLCONF", connection.name, error);
       }
-      return new ReplicaLink(connection);
+      return new ReplicaLink(connection, snapshotOnly);
     } catch (cause) {
       await connection[Symbol.asyncDispose]();
       throw cause;
@@ -142,6 +153,7 @@ export class ReplicaLink implements AsyncDisposable {
    */
   async start(from?: Position): Promise<Start> {
     assert(this.#phase === "greeted", "A link is started once");
+    assert(!this.#isSnapshotOnly || from === undefined, "A snapshot alone starts anywhere");
     this.#phase = "over";
     const asked = from ? [from.replicationId, from.offset + 1] : ["?", -1];
     const { reply, intake } = await this.#connection.handOver("PSYNC", ...asked);
@@ -153,7 +165,7 @@ export class ReplicaLink implements AsyncDisposable {
   }
 
   /**
-   * The bytes of the RDB. Behind them the source is told to go on with the stream.
+   * The bytes of the RDB. Behind them the source is told to go on with the stream, if that is wanted.
    *
    * @throws Failure SERVER_LOST, SERVER_BUSY, PROTOCOL_ERROR, DATA_CORRUPT, DATA_UNSUPPORTED
    */
@@ -173,6 +185,7 @@ export class ReplicaLink implements AsyncDisposable {
     } catch (cause) {
       throw this.#cut(cause, `${transfer?.sizeBytes ?? 0} bytes of the snapshot had come`);
     }
+    if (this.#isSnapshotOnly) return;
     this.#phase = "stream";
     this.ack(0);
   }

@@ -1,6 +1,7 @@
 /** A disk that is full, and one that fails: nothing is lost without a word, and it goes on. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -185,5 +186,5 @@ for (const seed of seeds()) {
 function seeds(): number[] {
   const given = process.env["TIDEMARK_SEED"];
   if (given !== undefined) return [Number(given)];
-  return [1, 2, 3].map(() => Math.floor(Math.random() * 1e9));
+  return [1, 2, 3].map(() => randomInt(1e9));
 }

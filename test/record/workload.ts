@@ -170,8 +170,22 @@ function shuffled<T>(random: Random, items: readonly T[]): T[] {
     .map(({ item }) => item);
 }
 
+/** As `writeRandomly()`, but for keys that expire soon: what there is at a moment stays so. */
+export async function writeLasting(client: Client, count: number, random: Random): Promise<void> {
+  await writeRandomly(client, count, random, (args) => !args.some((arg) => isShortLived(arg)));
+}
+
+function isShortLived(arg: Argument): boolean {
+  return typeof arg === "string" && /^(short|fields):/.test(arg);
+}
+
 /** Writes random commands of every type, in several databases, alone and in transactions. */
-export async function writeRandomly(client: Client, count: number, random: Random): Promise<void> {
+export async function writeRandomly(
+  client: Client,
+  count: number,
+  random: Random,
+  isWanted: (args: readonly Argument[]) => boolean = () => true,
+): Promise<void> {
   const commands: Argument[][] = [];
   while (commands.length < count) {
     const isTransaction = random() < 0.05;
@@ -181,7 +195,7 @@ export async function writeRandomly(client: Client, count: number, random: Rando
     if (isTransaction) commands.push(["EXEC"]);
   }
   // Some are refused, for a key of another type or a server too old: that is part of the game.
-  await Promise.all(commands.map((args) => client.ask(...args)));
+  await Promise.all(commands.filter(isWanted).map((args) => client.ask(...args)));
 }
 
 const farSeconds = 1_000_000;

@@ -1,0 +1,403 @@
+/**
+ * What of a spool is not in the repository yet, and putting it there: one round of it at a time.
+ *
+ * ORDER. The retired logs, oldest first, then the one that is written to. Of each, the base, as a set,
+ * then the segments. Closed segments become one piece each; of the open one, what is synced and not shipped
+ * yet becomes a piece each round. When it is closed, it is shipped once more as a whole, and then the
+ * pieces that this covers are deleted.
+ *
+ * WHY only what is synced. After a power loss, a spool goes on from what came back, and writes other
+ * position lines under the numbers of those that did not. The archive would have two stories.
+ *
+ * INVARIANTS
+ *
+ *   1. The repository alone says what was shipped. A round may end anywhere, also by `kill -9`; the
+ *      next one, in whatever process, goes on there.
+ *   2. What the spool has under a sequence number must be what was shipped under it: its position and
+ *      time are compared wherever a piece begins or ends. If not, that log is not gone on with.
+ *   3. What is damaged in the spool is named and left there; all else is shipped.
+ *   4. A retired log is discarded when a listing has shown all of its pieces and its base was read back.
+ *      What was begun of that is gone on with.
+ */
+import { Failure } from "../base/errors.ts";
+import type { PositionLine } from "../codec/aof/annotation.ts";
+import type { Generation, Segment } from "../log/segment.ts";
+import { baseSetName, readBaseState, type SourceFacts, shipBase } from "./archiver-base.ts";
+import { beginDiscard, endDiscard, readDiscards } from "./archiver-discard.ts";
+import { ArchivedLine } from "./archiver-line.ts";
+import { findMark, type LogRange, type Mark, type Ship, shipPiece } from "./archiver-piece.ts";
+import type { Piece } from "./catalogue.ts";
+import { lineName } from "./layout.ts";
+import type { WaitingClock } from "./lease.ts";
+
+/** What is shipped; `Spool` is one. */
+export type SpoolView = {
+  /** The log that is written to. */
+  readonly generation: Generation | undefined;
+  readonly written: PositionLine | undefined;
+  readonly synced: PositionLine | undefined;
+  /** The logs before it, oldest first. */
+  retired(): Promise<Generation[]>;
+  /** Deletes one of them. */
+  discard(name: string): Promise<void>;
+  /** Makes durable what is written, for a spool that does not do so by itself. */
+  sync?(): Promise<void>;
+};
+
+export type ShippingEvent =
+  | { readonly kind: "piece"; readonly piece: Piece }
+  | { readonly kind: "base"; readonly set: string; readonly sizeBytes: number }
+  /** So many pieces were deleted that others stand for. */
+  | { readonly kind: "tidied"; readonly pieces: number }
+  | { readonly kind: "discarded"; readonly generation: string }
+  /** Something in the spool cannot be shipped, and stays there. */
+  | { readonly kind: "stuck"; readonly failure: Failure };
+
+export type RoundOptions = {
+  readonly ship: Ship;
+  readonly spool: SpoolView;
+  readonly clock: WaitingClock;
+  readonly sourceFacts: () => SourceFacts;
+  readonly writer: string;
+  readonly onEvent: (event: ShippingEvent) => void;
+};
+
+/** "gone": there was a set, and it has expired. "bad": it was read back, and is not what was sent. */
+type BaseProgress = "missing" | "stored" | "verified" | "bad" | "gone";
+
+export class Rounds {
+  readonly #options: RoundOptions;
+  readonly #lines = new Map<string, ArchivedLine>();
+  /** By the names of their sets. */
+  readonly #bases = new Map<string, BaseProgress>();
+  /** By their paths. */
+  readonly #stuck = new Map<string, Trouble>();
+  /** Since when a log is not whole, by its folder. */
+  readonly #incomplete = new Map<string, number>();
+  /** Up to where the log that is written to was shipped without a break; and which one that is. */
+  #place: Mark | undefined;
+  #placeLine = "";
+  /** The end of the last piece of a segment that was written to then. */
+  #openEnd: Mark | undefined;
+  #retiredBytes = 0;
+  /** What was begun to be discarded, by a process before or here, is gone. */
+  #hasDiscarded = false;
+
+  constructor(options: RoundOptions) {
+    this.#options = options;
+  }
+
+  get shippedTo(): PositionLine | undefined {
+    return this.#currentPlace?.line;
+  }
+
+  get #currentPlace(): Mark | undefined {
+    const start = this.#options.spool.generation?.segments[0];
+    const isCurrent = start !== undefined && lineName(start.first) === this.#placeLine;
+    return isCurrent ? this.#place : undefined;
+  }
+
+  /** Bytes of the spool that are not in the repository. */
+  get behindBytes(): number {
+    const place = this.#currentPlace;
+    let bytes = this.#retiredBytes;
+    for (const { path, sizeBytes, last } of this.#options.spool.generation?.segments ?? []) {
+      if (path === place?.path) bytes += sizeBytes - place.at;
+      else if (last.sequence > (place?.line?.sequence ?? -1)) bytes += sizeBytes;
+    }
+    return bytes;
+  }
+
+  /** The first thing in the spool that cannot be shipped. */
+  get stuck(): Trouble | undefined {
+    return this.#stuck.values().next().value;
+  }
+
+  /** Base sets that were not read back yet. */
+  get unverified(): string[] {
+    return [...this.#bases].flatMap(([set, state]) => (state === "stored" ? [set] : []));
+  }
+
+  endVerification(set: string, isGood: boolean): void {
+    this.#bases.set(set, isGood ? "verified" : "bad");
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { spool } = this.#options;
+    const retired = await this.#goOnDiscarding(await spool.retired(), signal);
+    this.#retiredBytes = retired.reduce((sum, each) => sum + sizeOf(each), 0);
+    for (const generation of retired) {
+      const isShipped = await this.#shipLog(generation, undefined, signal);
+      if (isShipped) this.#retiredBytes -= sizeOf(generation);
+    }
+    // Both at the same moment: what is synced is in this generation then.
+    const { generation, synced } = spool;
+    if (generation !== undefined && synced !== undefined) {
+      await this.#shipLog(generation, synced, signal);
+    }
+    const left: Generation[] = generation === undefined ? [] : [generation];
+    for (const each of retired) {
+      if (!(await this.#discard(each, signal))) left.push(each);
+    }
+    this.#forget(left);
+  }
+
+  /** What a process before has begun to discard goes; gives what is left. */
+  async #goOnDiscarding(
+    retired: readonly Generation[],
+    signal: AbortSignal,
+  ): Promise<readonly Generation[]> {
+    if (this.#hasDiscarded) return retired;
+    const { ship, spool } = this.#options;
+    const begun = await readDiscards(ship.temporaryFolder);
+    const left = retired.filter(({ name }) => !begun.includes(name));
+    for (const name of begun) {
+      await ship.lease.check(signal);
+      if (retired.some((each) => each.name === name)) await spool.discard(name);
+      await endDiscard(ship.temporaryFolder, name);
+    }
+    this.#hasDiscarded = true;
+    return left;
+  }
+
+  /** `synced` is that of the log that is written to. False: not all of the log can be shipped. */
+  async #shipLog(
+    generation: Generation,
+    synced: PositionLine | undefined,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { segments } = generation;
+    const [start] = segments;
+    if (this.#mayBeMoving(generation) || start?.first.sequence !== 0) return false;
+    const line = await this.#line(lineName(start.first), signal);
+    await this.#shipBase(generation, line, signal);
+    if (synced !== undefined && line.name !== this.#placeLine) {
+      this.#place = undefined;
+      this.#placeLine = line.name;
+    }
+    let isUnbroken = true;
+    for (const [i, segment] of segments.entries()) {
+      const after = segments[i - 1]?.last;
+      const isOpen = synced !== undefined && i === segments.length - 1;
+      const end = isOpen ? synced : segment.last;
+      const mark = await this.#shipSegment(line, { segment, after, end, isOpen }, signal);
+      isUnbroken &&= mark !== undefined;
+      if (isUnbroken && synced !== undefined) this.#place = mark;
+    }
+    const pieces = await line.tidy(signal);
+    if (pieces > 0) this.#options.onEvent({ kind: "tidied", pieces });
+    return isUnbroken;
+  }
+
+  /** A log that has just been retired may not have all of its files in its folder yet. */
+  #mayBeMoving({ folder, segments, damaged, base }: Generation): boolean {
+    if (damaged.length === 0 && base !== undefined && segments[0]?.first.sequence === 0) {
+      this.#incomplete.delete(folder);
+      this.#stuck.delete(folder);
+      return false;
+    }
+    const nowMs = this.#options.clock.monotonicMs();
+    const sinceMs = this.#incomplete.get(folder) ?? nowMs;
+    this.#incomplete.set(folder, sinceMs);
+    if (nowMs - sinceMs < movingMs) return true;
+    const found = damaged[0] === undefined ? "its start" : `"${damaged[0]}"`;
+    const message = `Cannot archive all of the log in "${folder}": ${found} is missing or not whole`;
+    this.#setStuck(folder, new Failure("DATA_CORRUPT", message, { hint: stuckHint }));
+    return false;
+  }
+
+  async #line(name: string, signal: AbortSignal): Promise<ArchivedLine> {
+    const known = this.#lines.get(name);
+    if (known !== undefined && !known.isUnsure) return known;
+    const line = await ArchivedLine.open(this.#options.ship, name, signal);
+    this.#lines.set(name, line);
+    return line;
+  }
+
+  async #shipBase(
+    { base, segments }: Generation,
+    line: ArchivedLine,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { ship, clock, writer, sourceFacts, onEvent } = this.#options;
+    const [segment] = segments;
+    if (base === undefined || segment === undefined || this.#stuck.has(base.path)) return;
+    const set = baseSetName(segment.first);
+    let state = this.#bases.get(set) ?? (await readBaseState(ship, set, signal));
+    if (state === "missing" && line.isEmpty) {
+      const options = { base, segment, source: sourceFacts(), clock, writer };
+      try {
+        const { snapshot } = await shipBase(ship, options, signal);
+        onEvent({ kind: "base", set, sizeBytes: snapshot.sizeBytes });
+        state = "stored";
+      } catch (error) {
+        this.#passOver(base.path, error);
+      }
+    }
+    // Pieces come after the base. Where they are and it is not, it was there.
+    this.#bases.set(set, state === "missing" && !line.isEmpty ? "gone" : state);
+  }
+
+  /** Where it is shipped up to; undefined where it cannot be. */
+  async #shipSegment(
+    line: ArchivedLine,
+    part: Part,
+    signal: AbortSignal,
+  ): Promise<Mark | undefined> {
+    const { path } = part.segment;
+    if (this.#stuck.has(path)) return undefined;
+    try {
+      const range = await this.#rangeOf(line, part);
+      if (range.to.at > range.from.at) {
+        const piece = await shipPiece(this.#options.ship, line.name, range, signal);
+        line.add(piece);
+        this.#options.onEvent({ kind: "piece", piece });
+      }
+      if (part.isOpen) this.#openEnd = range.to;
+      return range.to;
+    } catch (error) {
+      // Whether what failed was done all the same, a listing will tell.
+      line.isUnsure = true;
+      this.#passOver(path, error);
+      return undefined;
+    }
+  }
+
+  /** What is to be shipped of a segment: nothing, all of it, or what has come to it since. */
+  async #rangeOf(line: ArchivedLine, part: Part): Promise<LogRange> {
+    const { segment, after, end, isOpen } = part;
+    const { path, sizeBytes, first, last } = segment;
+    const start = { path, at: 0, line: after };
+    const all = { path, at: sizeBytes, line: last };
+    const whole = line.at(first.sequence);
+    if (!isOpen && isEnd(whole, last) && whole?.rawBytes === sizeBytes) {
+      return { from: all, to: all };
+    }
+    if (!isOpen && whole === undefined && line.hasExpired(last.sequence)) {
+      return { from: all, to: all };
+    }
+    const shipped = await this.#shippedEnd(line, part);
+    if (!isOpen) return { from: start, to: all };
+    const from = shipped ?? start;
+    const isDone = end.sequence < first.sequence || end.sequence === from.line?.sequence;
+    return {
+      from,
+      to: isDone ? from : await findMark(this.#options.ship.disk, from, end.sequence),
+    };
+  }
+
+  /** Where in a segment the last of its pieces ends. @throws Failure where the file says otherwise */
+  async #shippedEnd(line: ArchivedLine, part: Part): Promise<Mark | undefined> {
+    const { segment, after, end, isOpen } = part;
+    const { path, first, last } = segment;
+    const shipped = line.reach(first.sequence, isOpen ? Number.POSITIVE_INFINITY : last.sequence);
+    if (shipped === undefined) return undefined;
+    if (shipped.lastSequence > end.sequence) throw differs(path, shipped);
+    const known = this.#openEnd;
+    if (known?.path === path && isEnd(shipped, known.line)) return known;
+    const start = { path, at: 0, line: after };
+    const found = await findMark(this.#options.ship.disk, start, shipped.lastSequence);
+    if (!isEnd(shipped, found.line)) throw differs(path, shipped);
+    return found;
+  }
+
+  /** Damage stays where it is, and is told of; what was moved is met again. All else ends the round. */
+  #passOver(path: string, error: unknown): void {
+    if (!(error instanceof Failure)) throw error;
+    if (error.code.startsWith("DATA_")) {
+      this.#setStuck(path, error);
+      return;
+    }
+    const { generation } = this.#options.spool;
+    const isInForce = generation !== undefined && pathsOf(generation).includes(path);
+    if (error.code !== "FILE_MISSING" || isInForce) throw error;
+  }
+
+  #setStuck(path: string, failure: Failure): void {
+    if (this.#stuck.has(path)) return;
+    this.#stuck.set(path, { failure, sinceMs: this.#options.clock.now() });
+    this.#options.onEvent({ kind: "stuck", failure });
+  }
+
+  /** Discards a retired log, if everything of it is in the repository. */
+  async #discard(generation: Generation, signal: AbortSignal): Promise<boolean> {
+    const { ship, spool, onEvent } = this.#options;
+    const { name, segments } = generation;
+    const [start] = segments;
+    const isKept = (path: string) => this.#stuck.has(path) || this.#incomplete.has(path);
+    if (start === undefined || pathsOf(generation).some(isKept)) return false;
+    const set = baseSetName(start.first);
+    const state = this.#bases.get(set);
+    if (state !== "verified" && state !== "gone") return false;
+    const line = await ArchivedLine.open(ship, lineName(start.first), signal);
+    // That there is no set is believed to be its expiry where the log behind it has begun to go too.
+    if (state === "gone" && !line.hasExpired(start.first.sequence)) return false;
+    const isThere = ({ first, last }: Segment) =>
+      line.hasExpired(last.sequence) || isEnd(line.at(first.sequence), last);
+    if (!segments.every(isThere)) {
+      line.isUnsure = true;
+      this.#lines.set(line.name, line);
+      return false;
+    }
+    await ship.lease.check(signal);
+    this.#hasDiscarded = false;
+    await beginDiscard(ship.temporaryFolder, name);
+    await spool.discard(name);
+    await endDiscard(ship.temporaryFolder, name);
+    this.#hasDiscarded = true;
+    onEvent({ kind: "discarded", generation: name });
+    return true;
+  }
+
+  /** Keeps in memory what the spool still has. */
+  #forget(kept: readonly Generation[]): void {
+    const starts = kept.flatMap(({ segments }) => (segments[0] === undefined ? [] : [segments[0]]));
+    const lines = new Set(starts.map(({ first }) => lineName(first)));
+    const sets = new Set(starts.map(({ first }) => baseSetName(first)));
+    const paths = new Set(kept.flatMap(pathsOf));
+    for (const name of this.#lines.keys()) if (!lines.has(name)) this.#lines.delete(name);
+    for (const name of this.#bases.keys()) if (!sets.has(name)) this.#bases.delete(name);
+    for (const path of this.#stuck.keys()) if (!paths.has(path)) this.#stuck.delete(path);
+    for (const path of this.#incomplete.keys()) if (!paths.has(path)) this.#incomplete.delete(path);
+  }
+}
+
+export type Trouble = { readonly failure: Failure; readonly sinceMs: number };
+
+/** How long it takes, at most, to move the files of a log. */
+const movingMs = 5000;
+const stuckHint = "What is left of it stays in the spool; look at it with `tidemark check`.";
+
+type Part = {
+  readonly segment: Segment;
+  /** Where the segment before ends. */
+  readonly after: PositionLine | undefined;
+  /** Up to where it may be shipped. */
+  readonly end: PositionLine;
+  readonly isOpen: boolean;
+};
+
+/** What of a log may be stuck. */
+function pathsOf({ folder, base, segments }: Generation): string[] {
+  return [folder, ...(base === undefined ? [] : [base.path]), ...segments.map(({ path }) => path)];
+}
+
+function isEnd(piece: Piece | undefined, line: PositionLine | undefined): boolean {
+  return (
+    piece !== undefined &&
+    piece.lastSequence === line?.sequence &&
+    piece.toOffset === line.offset &&
+    piece.toMs === line.ms
+  );
+}
+
+function differs(path: string, { lastSequence, object }: Piece): Failure {
+  const found = `up to position line ${lastSequence} it is not what "${object}" has`;
+  return new Failure("DATA_CORRUPT", `Cannot go on with archiving "${path}": ${found}`, {
+    hint: "The spool was changed, or has lost what was synced. Have a new base taken.",
+  });
+}
+
+function sizeOf({ base, segments }: Generation): number {
+  return segments.reduce((sum, { sizeBytes }) => sum + sizeBytes, base?.sizeBytes ?? 0);
+}

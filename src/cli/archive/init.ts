@@ -1,0 +1,78 @@
+/** The command `init`. */
+import { initRepository } from "../../archive/repository.ts";
+import { Failure } from "../../base/errors.ts";
+import { exampleConfig } from "../../daemon/example.ts";
+import { readKey } from "../../daemon/open-repository.ts";
+import { Secret } from "../../link/secret.ts";
+import { openStore } from "../../store/open.ts";
+import type { StoreAbilities } from "../../store/store.ts";
+import { renderPairs } from "../render/table.ts";
+
+export type InitFlags = {
+  readonly keyFile?: string;
+  readonly keyId?: string;
+  readonly example?: true;
+  readonly json?: true;
+};
+
+const defaultKeyId = "key-1";
+
+export async function init(address: string | undefined, flags: InitFlags): Promise<void> {
+  if (flags.example) {
+    process.stdout.write(exampleConfig(address ?? "./repository"));
+    return;
+  }
+  if (address === undefined) {
+    throw new Failure("USAGE", "Cannot make a repository: it is not said where", {
+      hint: "Name a folder or s3://BUCKET/PREFIX, as in `tidemark init /backups/tidemark`.",
+    });
+  }
+  const key = await readObjectKey(flags);
+  await using store = await openStore(address);
+  const { id, abilities } = await initRepository(store, key === undefined ? {} : { key });
+  if (flags.json) {
+    const made = { repository: store.name, id, abilities, keyId: key?.id ?? null };
+    process.stdout.write(`${JSON.stringify(made)}\n`);
+    return;
+  }
+  const lines = [
+    `Made a repository in ${store.name}`,
+    ...renderPairs([
+      ["id", id],
+      ["encryption", key === undefined ? "none" : `with key "${key.id}"`],
+      ...abilityWords.map(
+        ([ability, name, good, bad]) => [name, abilities[ability] ? good : bad] as const,
+      ),
+    ]),
+    "",
+    `Next: \`tidemark init --example '${address}' > tidemark.yaml\`, name your instances there, \`tidemark up\`.`,
+  ];
+  process.stdout.write(`${lines.join("\n")}\n`);
+}
+
+async function readObjectKey({ keyFile, keyId }: InitFlags) {
+  if (keyFile !== undefined) {
+    return { id: keyId ?? defaultKeyId, key: await readKey(Secret.file(keyFile)) };
+  }
+  if (keyId === undefined) return undefined;
+  throw new Failure("USAGE", "Cannot encrypt: there is --key-id but no --key-file");
+}
+
+const abilityWords: readonly (readonly [
+  ability: keyof StoreAbilities,
+  name: string,
+  good: string,
+  bad: string,
+])[] = [
+  [
+    "conditionalCreate",
+    "creates once",
+    "yes: two writers are told apart at once",
+    "no: writers are told apart by listing",
+  ],
+  ["ranges", "reads parts", "yes", "no: a part of an object takes reading all before it"],
+  ["parts", "takes parts", "yes", "no: large objects go through a temporary file"],
+  ["overwrite", "replaces", "yes", "no"],
+  ["listing", "lists", "at once", "late"],
+  ["deletes", "deletes", "yes", "no: nothing can expire with these credentials"],
+];

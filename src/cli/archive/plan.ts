@@ -1,0 +1,129 @@
+/** Finding the plan of a restore, and printing it. */
+import { readCatalogue } from "../../archive/catalogue.ts";
+import { openObject } from "../../archive/repository.ts";
+import { systemClock } from "../../base/clock.ts";
+import { Failure } from "../../base/errors.ts";
+import type { KeyPipeOptions } from "../../recovery/key-pipe.ts";
+import { type Outside, outsideFailure, type Plan, planRestore } from "../../recovery/plan.ts";
+import type { RestoredFolder } from "../../recovery/restore-folder.ts";
+import type { ArchiveView } from "../../recovery/restore-locate.ts";
+import type { RestoreProgress } from "../../recovery/restore-progress.ts";
+import { changesNothing } from "../../recovery/restore-snapshot.ts";
+import { formatTarget, parseTarget, type RestoreTarget } from "../../recovery/target.ts";
+import { readAll } from "../../store/store.ts";
+import { renderPairs, title } from "../render/table.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatTime,
+  plural,
+  printable,
+} from "../render/text.ts";
+import type { Place } from "./place.ts";
+
+const shownWindows = 6;
+
+export function viewOf({ repository }: Place): ArchiveView {
+  return {
+    openObject: (object, sizeBytes) => openObject(repository, object, sizeBytes),
+    readSmall: (object, maxBytes) => readAll(repository.store, object, maxBytes),
+  };
+}
+
+/** @throws Failure USAGE; OBJECT_MISSING with the windows, where it cannot be restored */
+export async function findPlan(place: Place, at: string): Promise<Plan> {
+  const target = parseTarget(at, systemClock.now());
+  const catalogue = await readCatalogue(place.repository.store, place.instance);
+  const result = await planRestore(viewOf(place), catalogue, target);
+  if (result.kind === "plan") return result.plan;
+  const { message, code } = outsideFailure(result);
+  throw new Failure(code, message, { hint: describeWindows(result) });
+}
+
+/** In one line: what can be restored, the nearest moments first. */
+function describeWindows({ windows, before, after }: Outside): string {
+  if (windows.length === 0) return "Nothing can be restored yet: `tidemark status` says why.";
+  const nearest = [before, after].flatMap((moment) => (moment ? [`--at ${moment.target}`] : []));
+  const shown = windows.slice(-shownWindows).map(({ fromMs, toMs }) => {
+    return `${formatTime(fromMs)} to ${formatTime(toMs)}`;
+  });
+  const more = windows.length > shownWindows ? `${windows.length - shownWindows} earlier, ` : "";
+  const near = nearest.length > 0 ? `The nearest: ${nearest.join(" and ")}. ` : "";
+  return `${near}What can be restored: ${more}${shown.join(", ")}.`;
+}
+
+/** A folder has the log as it was recorded, so keys can be chosen of a set only. @throws Failure */
+export function mustNotChoose(plan: Plan, pipe: KeyPipeOptions): void {
+  if (plan.log === undefined || changesNothing(pipe)) return;
+  const found = "a folder has the log as it was recorded, with every key";
+  throw new Failure("USAGE", `Cannot choose keys or expiries at that moment: ${found}`, {
+    hint: "`tidemark download NAME --at T FILE.rdb --server PATH` and `restore --to` can; or --at set:NAME.",
+  });
+}
+
+export function renderPlan(plan: Plan): string[] {
+  const { target, set, log, moment, readBytes, rawBytes, rawLogBytes, estimatedMs } = plan;
+  const { replicationId, offset } = moment.position ?? {};
+  return [
+    title(`${plan.instance} to ${describeTarget(target)}`),
+    ...renderPairs([
+      ["set", `${set.name} (${set.manifest.kind}), ${formatBytes(set.manifest.snapshot.rawBytes)}`],
+      [
+        "log",
+        log === undefined ? "none: the set as it is" : describeLog(log.pieces.length, rawLogBytes),
+      ],
+      ["ends at", formatTime(moment.ms)],
+      ["position", replicationId === undefined ? "not known" : `${replicationId}:${offset}`],
+      ["reads", `${formatBytes(readBytes)}, ${formatBytes(rawBytes)} raw`],
+      ["takes about", formatDuration(estimatedMs)],
+      ...plan.notes.map((note) => ["note", printable(note)] as const),
+    ]),
+  ];
+}
+
+function describeTarget(target: RestoreTarget): string {
+  const zone = "zone" in target && target.zone !== undefined ? ` (read in ${target.zone})` : "";
+  return `${formatTarget(target)}${zone}`;
+}
+
+function describeLog(pieces: number, rawBytes: number): string {
+  return `${formatBytes(rawBytes)} in ${plural(pieces, "piece")}`;
+}
+
+export function planToJson(plan: Plan) {
+  const { id, instance, target, set, line, log, moment } = plan;
+  return {
+    ...{ id, instance, set: set.name, line: line ?? null },
+    target: formatTarget(target),
+    pieces: log?.pieces.map(({ object }) => object) ?? [],
+    ms: moment.ms,
+    position: moment.position ?? null,
+    readBytes: plan.readBytes,
+    rawBytes: plan.rawBytes,
+    estimatedMs: plan.estimatedMs,
+    notes: plan.notes,
+  };
+}
+
+export function describeLosses({
+  dropped,
+  notes,
+}: Pick<RestoredFolder, "dropped" | "notes">): string[] {
+  return [
+    ...[...dropped].map(([what, count]) => `  dropped: ${formatCount(count)} ${what}`),
+    ...notes.map((note) => `  note: ${printable(note)}`),
+  ];
+}
+
+export function describeProgress(progress: RestoreProgress): string {
+  const { phase, doneBytes, totalBytes, keys, commands, bytesPerSecond, leftMs } = progress;
+  const parts = [
+    `${phase}  ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`,
+    ...(keys > 0 ? [plural(keys, "key")] : []),
+    ...(commands > 0 ? [plural(commands, "command")] : []),
+    `${formatBytes(bytesPerSecond)}/s`,
+    ...(leftMs === undefined ? [] : [`${formatDuration(leftMs)} left`]),
+  ];
+  return parts.join("  ");
+}

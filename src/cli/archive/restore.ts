@@ -1,0 +1,208 @@
+/**
+ * The command `restore`: finds the plan, shows it, and has it done in one of three ways.
+ *
+ * WHY ALWAYS A PLAN FIRST. What is restored is decided by names, times and what happens to be archived. Whoever
+ * typed a time one day off sees it before the first byte is written, and in the log of what was done.
+ */
+import { resolve } from "node:path";
+import type { SetManifest } from "../../archive/backup-set.ts";
+import { systemClock } from "../../base/clock.ts";
+import { Failure } from "../../base/errors.ts";
+import type { Target } from "../../codec/rdb/model.ts";
+import { formatAddress, parseAddress } from "../../link/address.ts";
+import type { Plan } from "../../recovery/plan.ts";
+import { restoreToFolder } from "../../recovery/restore-folder.ts";
+import type { RestoreProgress } from "../../recovery/restore-progress.ts";
+import { restoreAndRun } from "../../recovery/restore-run.ts";
+import { restoreToServer } from "../../recovery/restore-server.ts";
+import {
+  type KeyChoiceFlags,
+  readKeyChoice,
+  readPrefix,
+  readSelection,
+  readTtl,
+} from "../key-choice.ts";
+import { formatBytes, formatDuration, plural } from "../render/text.ts";
+import { type ConnectFlags, readConnect } from "./connect.ts";
+import { LiveLine } from "./live-line.ts";
+import { type Place, Places } from "./place.ts";
+import type { PlaceFlags } from "./place-options.ts";
+import {
+  describeLosses,
+  describeProgress,
+  findPlan,
+  mustNotChoose,
+  planToJson,
+  renderPlan,
+  viewOf,
+} from "./plan.ts";
+import { safetyInstance, takeSafetySets } from "./safety-set.ts";
+
+export type RestoreFlags = PlaceFlags &
+  ConnectFlags &
+  KeyChoiceFlags & {
+    readonly at?: string;
+    readonly toDir?: string;
+    readonly to?: string;
+    readonly run?: string;
+    readonly port?: string;
+    readonly dir?: string;
+    readonly target?: Target;
+    readonly dryRun?: true;
+    readonly overwrite?: true;
+    readonly safety: boolean;
+    readonly conflict?: "skip" | "overwrite" | "fail";
+    readonly lossy?: true;
+    readonly server?: string;
+    readonly json?: true;
+  };
+
+export async function restore(name: string, flags: RestoreFlags): Promise<void> {
+  const way = chooseWay(flags);
+  if (flags.at === undefined) throw momentMissing();
+  await using places = await Places.open(flags);
+  const place = places.one(name);
+  const plan = await findPlan(place, flags.at);
+  if (flags.json && flags.dryRun) print(planToJson(plan));
+  if (!flags.json) process.stdout.write(`${renderPlan(plan).join("\n")}\n`);
+  if (flags.dryRun) return;
+  const startedMs = performance.now();
+  const done = await ways[way](place, plan, flags);
+  const tookMs = Math.round(performance.now() - startedMs);
+  if (flags.json) print({ ...planToJson(plan), ...done.fields, tookMs });
+  else process.stdout.write(`\n${done.lines.join("\n")}\n  in ${formatDuration(tookMs)}\n`);
+}
+
+type Way = "folder" | "server" | "run";
+type Done = { readonly fields: object; readonly lines: readonly string[] };
+
+const ways: Readonly<
+  Record<Way, (place: Place, plan: Plan, flags: RestoreFlags) => Promise<Done>>
+> = { folder: intoFolder, server: intoServer, run: andRun };
+
+function chooseWay({ toDir, to, run, dryRun }: RestoreFlags): Way {
+  const given: Way[] = [
+    ...(toDir === undefined ? [] : ["folder" as const]),
+    ...(to === undefined ? [] : ["server" as const]),
+    ...(run === undefined ? [] : ["run" as const]),
+  ];
+  const [way, ...more] = given;
+  if (way !== undefined && more.length === 0) return way;
+  if (way === undefined && dryRun) return "folder";
+  const found = way === undefined ? "it is not said where to" : "one place at a time";
+  throw new Failure("USAGE", `Cannot restore: ${found}`, {
+    hint: "Give one of --to-dir FOLDER, --to redis://HOST, --run redis-server; --dry-run needs none.",
+  });
+}
+
+function momentMissing(): Failure {
+  return new Failure("USAGE", "Cannot restore: it is not said to which moment", {
+    hint: "Add --at TARGET: latest, '5m ago', 2026-11-22T10:41:05Z, before:FLUSHALL.",
+  });
+}
+
+async function intoFolder(place: Place, plan: Plan, flags: RestoreFlags): Promise<Done> {
+  using line = new LiveLine();
+  const folder = resolve(flags.toDir ?? ".");
+  const options = folderOptions(plan, flags, line);
+  const restored = await restoreToFolder(viewOf(place), plan, folder, options);
+  line.clear();
+  const { target, rawBytes, command, serverArguments } = restored;
+  const keys = plan.log === undefined ? restored.keys : null;
+  return {
+    fields: { folder, target, rawBytes, keys, serverArguments, dropped: [...restored.dropped] },
+    lines: [
+      `Restored into ${folder}: ${formatBytes(rawBytes)}, for ${target} and later`,
+      ...describeLosses(restored),
+      `  start it with: ${command}`,
+    ],
+  };
+}
+
+async function intoServer(place: Place, plan: Plan, flags: RestoreFlags): Promise<Done> {
+  const address = parseAddress(flags.to ?? "");
+  const connect = readConnect(address, flags);
+  const prefix = readPrefix(flags);
+  const taken: SetManifest[] = [];
+  using line = new LiveLine();
+  const restored = await restoreToServer(viewOf(place), plan, address, {
+    connect,
+    overwrite: flags.overwrite === true,
+    ...(flags.conflict && { conflict: flags.conflict }),
+    ...(flags.safety && {
+      safety: async () => {
+        line.show("taking a safety set of what is there");
+        taken.push(...(await takeSafetySets(place, address, connect)));
+      },
+    }),
+    selection: readSelection(flags),
+    ...(prefix && { prefix }),
+    ttl: readTtl(flags.ttl, systemClock.now()),
+    lossy: flags.lossy === true,
+    server: flags.server,
+    onProgress: (progress) => line.show(describeProgress(progress)),
+  });
+  line.clear();
+  const { servers, keys, skipped, commands, dropped, isResumed } = restored;
+  const where = formatAddress(address);
+  const safety = taken.map(({ set }) => set);
+  return {
+    fields: { servers, keys, skipped, commands, isResumed, dropped: [...dropped], safety },
+    lines: [
+      `Restored to ${where}: ${plural(keys, "key")}, ${plural(commands, "command")} of the log`,
+      ...(isResumed ? ["  it went on with a restore that was cut off"] : []),
+      ...(skipped > 0 ? [`  left as they were: ${plural(skipped, "key")}`] : []),
+      ...describeLosses({ dropped, notes: [] }),
+      ...safety.map(
+        (set) =>
+          `  to undo it: tidemark restore ${safetyInstance(place.instance)} --at set:${set} --to ${where} --overwrite`,
+      ),
+    ],
+  };
+}
+
+async function andRun(place: Place, plan: Plan, flags: RestoreFlags): Promise<Done> {
+  const program = flags.run ?? "";
+  const port = readPort(flags.port);
+  const folder = resolve(flags.dir ?? `${place.instance}-${port}`);
+  using line = new LiveLine();
+  const running = await restoreAndRun(viewOf(place), plan, folder, {
+    ...{ program, port },
+    ...folderOptions(plan, flags, line),
+  });
+  line.clear();
+  // The server lives on; what it says would else keep this program.
+  running.process.stdout?.destroy();
+  running.process.stderr?.destroy();
+  const { keysLoaded, version, command } = running;
+  const pid = running.process.pid ?? null;
+  return {
+    fields: { folder, port, version, keysLoaded, pid },
+    lines: [
+      `Restored, and running on port ${port}: ${plural(keysLoaded, "key")}, version ${version}, process ${pid}`,
+      ...describeLosses(running),
+      `  its data are in ${folder}; start it again with: ${command} --port ${port}`,
+    ],
+  };
+}
+
+function readPort(text: string | undefined): number {
+  const port = Number(text);
+  if (text !== undefined && Number.isInteger(port) && port > 0 && port < 65_536) return port;
+  throw new Failure("USAGE", "Cannot start a server: --port is no number from 1 to 65535", {
+    hint: "Add --port N, on which nothing listens yet.",
+  });
+}
+
+function folderOptions(plan: Plan, flags: RestoreFlags, line: LiveLine) {
+  const pipe = readKeyChoice(flags, { fromMs: plan.moment.ms, nowMs: systemClock.now() });
+  mustNotChoose(plan, pipe);
+  return {
+    ...{ pipe, target: flags.target, lossy: flags.lossy === true },
+    onProgress: (progress: RestoreProgress) => line.show(describeProgress(progress)),
+  };
+}
+
+function print(value: object): void {
+  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+}

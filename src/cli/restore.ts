@@ -1,0 +1,62 @@
+import { type Command, Option } from "commander";
+import { targets } from "../codec/rdb/model.ts";
+import { withPlace } from "./archive/place-options.ts";
+import type { RestoreFlags } from "./archive/restore.ts";
+import { withKeyChoice } from "./key-choice.ts";
+import type { SetStatus } from "./status.ts";
+
+const examples = `
+Examples:
+  tidemark restore db1 --at '5m ago' --dry-run                      what would be read, and where it ends
+  tidemark restore db1 --at 2026-11-22T10:41:05Z --to-dir /restored
+  tidemark restore db1 --at before:FLUSHALL --run redis-server --port 6390
+  tidemark restore db1 --at set:2026-11-22T03-15 --to redis://new --keys 'user:*'
+  tidemark restore db1 --at latest --to redis://db1 --overwrite     a set of db1 is taken first
+  tidemark restore db1 --at 10:41:05 --to redis://new --keys 'cart:*' --server /usr/bin/redis-server
+  tidemark restore db1 --at latest --repo s3://bucket/tidemark --to-dir /restored
+
+TARGET: a time (with Z or an offset; without, in this machine's zone), 10:41:05, '5m ago', latest, @REPLID:OFFSET,
+set:NAME, before:COMMAND or before:COMMAND@TIME. A time takes every write stamped at or before it.
+At a moment between two sets, which keys there are is known only by a replay: choosing keys takes --server.`;
+
+export function addRestore(program: Command, setStatus: SetStatus): void {
+  const command = withPlace(program.command("restore"))
+    .description("bring an instance back to a moment")
+    .argument("<name>", "the instance")
+    .option("--at <target>", "the moment: see below")
+    .option("--to-dir <folder>", "into a folder that a stock server starts on")
+    .option("--to <address>", "into a running server, redis:// or cluster://")
+    .option("--run <program>", "start this redis-server or valkey-server on it")
+    .option("--port <number>", "with --run: the port to listen on")
+    .option("--dir <folder>", "with --run: the data folder; ./NAME-PORT otherwise")
+    .addOption(
+      new Option("--target <server>", "the oldest server that must load it").choices(targets),
+    )
+    .option("--dry-run", "print the plan, and do nothing")
+    .option("--overwrite", "with --to: empty the server first, after a safety set of it")
+    .option("--no-safety", "with --overwrite: take no safety set")
+    .addOption(
+      new Option("--conflict <policy>", "with --to: a key that is there already").choices([
+        "skip",
+        "overwrite",
+        "fail",
+      ]),
+    )
+    .option("--lossy", "drop what the target cannot hold, and count it")
+    .option("--server <path>", "redis-server or valkey-server that replays the log")
+    .option("--user <name>", "with --to: as whom to log in")
+    .option("--password-file <path>", "with --to: a file that holds the password")
+    .option("--password-command <command>", "with --to: a command that prints the password")
+    .option("--cacert <path>", "with --to: authorities that are trusted, in PEM")
+    .option("--cert <path>", "with --to: client certificate, in PEM")
+    .option("--key <path>", "with --to: its key, in PEM")
+    .option("--sni <name>", "with --to: the name that the server's certificate is for")
+    .option("--json", "say what was done as JSON");
+  withKeyChoice(command)
+    .addHelpText("after", examples)
+    .action(async (name: string, flags: RestoreFlags) => {
+      const { restore } = await import("./archive/restore.ts");
+      await restore(name, flags);
+      setStatus(0);
+    });
+}

@@ -1,0 +1,237 @@
+/**
+ * Restores into a folder that a stock server starts on.
+ *
+ *   7.0 and later   DIR/appendonlydir/   a base RDB, one increment with the log, the manifest
+ *   6.x             DIR/appendonly.aof   the RDB with the records of the log behind it
+ *
+ * WHY the log is not replayed here: the server does it when it starts, as after any restart of its
+ * own. So a restore costs what reading and writing the bytes costs, and what is in the folder is
+ * what was recorded, byte for byte, to the cut.
+ *
+ * INVARIANTS
+ *
+ *   1. Until all is written and synced, its name ends in `.incomplete`, by which no server finds it.
+ *      The last step is one rename. What an interrupted restore left is removed by the next one.
+ *   2. Nothing that is in the folder is replaced or removed.
+ *   3. The log starts with the SELECT of the database that is selected at its first record.
+ */
+import { strict as assert } from "node:assert";
+import { join } from "node:path";
+import { Failure } from "../base/errors.ts";
+import { fileNames, formatManifest } from "../codec/aof/manifest.ts";
+import type { Target } from "../codec/rdb/model.ts";
+import { capabilities } from "../codec/rdb/target.ts";
+import { BaseFile } from "../log/base-file.ts";
+import { type Disk, systemDisk, writeSmall } from "../log/disk.ts";
+import type { KeyPipeOptions } from "./key-pipe.ts";
+import { readLog } from "./log-reader.ts";
+import type { Plan } from "./plan.ts";
+import type { ArchiveView } from "./restore-locate.ts";
+import { OldRecords } from "./restore-old-records.ts";
+import { type OnProgress, ProgressCounter } from "./restore-progress.ts";
+import {
+  changesNothing,
+  isLoadable,
+  openSnapshot,
+  type Rewritten,
+  rewriteSnapshot,
+  type Snapshot,
+  targetOfMagic,
+} from "./restore-snapshot.ts";
+
+export type FolderOptions = {
+  /** Servers that have to load it; by default the oldest that load the snapshot as it is. */
+  readonly target?: Target | undefined;
+  /** Drop and count what the target cannot hold. */
+  readonly lossy?: boolean;
+  /** Of a plan without a log only: one cannot be chosen from without a replay. */
+  readonly pipe?: KeyPipeOptions;
+  /** Taken for that of the plan's set: see `restore-data.ts`. */
+  readonly snapshot?: Snapshot;
+  readonly onProgress?: OnProgress | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly disk?: Disk;
+};
+
+export type RestoredFolder = {
+  readonly folder: string;
+  readonly target: Target;
+  /** Arguments for a server, and the whole line for people. */
+  readonly serverArguments: readonly string[];
+  readonly command: string;
+  readonly rawBytes: number;
+  /** In the snapshot; null where they were not counted. */
+  readonly keys: number | null;
+  readonly dropped: ReadonlyMap<string, number>;
+  readonly notes: readonly string[];
+};
+
+const logName = "appendonly.aof";
+const logFolder = "appendonlydir";
+const mark = ".incomplete";
+
+/** @throws Failure FILE_EXISTS where something is there; DATA_CORRUPT; TARGET_CANNOT_HOLD; FILE_FAILED */
+export async function restoreToFolder(
+  view: ArchiveView,
+  plan: Plan,
+  folder: string,
+  options: FolderOptions = {},
+): Promise<RestoredFolder> {
+  const { pipe = {}, disk = systemDisk } = options;
+  assert(plan.log === undefined || changesNothing(pipe), "A log is not chosen from");
+  const snapshot = options.snapshot ?? (await openSnapshot(view, plan));
+  const target = options.target ?? targetOfMagic(snapshot.magic);
+  const isSingle = target === "redis:6.0";
+  await beginFolder(disk, folder);
+  const job = new FolderJob(view, plan, snapshot, { ...options, pipe, disk, target });
+  const rewritten = isSingle ? await job.writeFile(folder) : await job.writeFolder(folder);
+  const args = ["--dir", folder, "--appendonly", "yes"];
+  const program = capabilities[target].family === "valkey" ? "valkey-server" : "redis-server";
+  return {
+    folder,
+    target,
+    serverArguments: args,
+    command: [program, ...args.map(quoteArgument)].join(" "),
+    rawBytes: plan.rawBytes,
+    keys: rewritten === undefined ? snapshot.keys : rewritten.counts.written,
+    dropped: rewritten?.dropped ?? new Map(),
+    notes: job.notes,
+  };
+}
+
+/** Makes the folder; removes what an interrupted restore left there, and refuses anything else. */
+async function beginFolder(disk: Disk, folder: string): Promise<void> {
+  await disk.makeFolder(folder);
+  const names = await disk.list(folder);
+  const strange = names.find(
+    (name) => name !== `${logFolder}${mark}` && name !== `${logName}${mark}`,
+  );
+  if (strange !== undefined) {
+    const found = `it is not empty: it has "${strange}"`;
+    throw new Failure("FILE_EXISTS", `Cannot restore into "${folder}": ${found}`);
+  }
+  await disk.remove(join(folder, `${logName}${mark}`));
+  const left = join(folder, `${logFolder}${mark}`);
+  if (!names.includes(`${logFolder}${mark}`)) return;
+  for (const name of await disk.list(left)) await disk.remove(join(left, name));
+  await disk.removeFolder(left);
+}
+
+type JobOptions = FolderOptions & {
+  readonly pipe: KeyPipeOptions;
+  readonly disk: Disk;
+  readonly target: Target;
+};
+
+class FolderJob {
+  readonly notes: string[] = [];
+  readonly #view: ArchiveView;
+  readonly #plan: Plan;
+  readonly #snapshot: Snapshot;
+  readonly #options: JobOptions;
+  readonly #progress: ProgressCounter;
+
+  constructor(view: ArchiveView, plan: Plan, snapshot: Snapshot, options: JobOptions) {
+    this.#view = view;
+    this.#plan = plan;
+    this.#snapshot = snapshot;
+    this.#options = options;
+    this.#progress = new ProgressCounter(plan.rawBytes, options.onProgress);
+  }
+
+  async writeFolder(folder: string): Promise<Rewritten | undefined> {
+    const { disk } = this.#options;
+    const path = join(folder, `${logFolder}${mark}`);
+    await disk.makeFolder(path);
+    const base = { file: fileNames.base(logName, 1, "rdb"), sequence: 1 };
+    const increment = { file: fileNames.increment(logName, 1), sequence: 1 };
+    const rewritten = await this.#writeTo(join(path, base.file), (out) => this.#writeBase(out));
+    await this.#writeTo(join(path, increment.file), async (out) => {
+      for await (const bytes of this.#readLog()) await out.write(bytes);
+      return undefined;
+    });
+    const manifest = formatManifest({ base, increments: [increment], history: [] });
+    await writeSmall(disk, join(path, fileNames.manifest(logName)), manifest);
+    await disk.syncFolder(path);
+    await disk.rename(path, join(folder, logFolder));
+    await disk.syncFolder(folder);
+    this.#progress.begin("done");
+    return rewritten;
+  }
+
+  async writeFile(folder: string): Promise<Rewritten | undefined> {
+    const { disk } = this.#options;
+    const path = join(folder, `${logName}${mark}`);
+    const rewritten = await this.#writeTo(path, async (out) => {
+      const found = await this.#writeBase(out);
+      await this.#writeRecords(out);
+      return found;
+    });
+    await disk.rename(path, join(folder, logName));
+    await disk.syncFolder(folder);
+    this.#progress.begin("done");
+    return rewritten;
+  }
+
+  async #writeRecords(out: BaseFile): Promise<void> {
+    const records = new OldRecords();
+    for await (const bytes of this.#readLog()) await out.write(records.push(bytes));
+    records.finish();
+  }
+
+  async #writeTo<T>(path: string, write: (out: BaseFile) => Promise<T>): Promise<T> {
+    const out = await BaseFile.create(this.#options.disk, path);
+    try {
+      const result = await write(out);
+      await out.finish();
+      return result;
+    } catch (error) {
+      await out.remove();
+      throw error;
+    }
+  }
+
+  async #writeBase(out: BaseFile): Promise<Rewritten | undefined> {
+    const { target, pipe, lossy = false, signal } = this.#options;
+    const snapshot = this.#snapshot;
+    this.#progress.begin("snapshot");
+    if (isLoadable(snapshot.magic, target) && changesNothing(pipe)) {
+      for await (const bytes of snapshot.bytes()) {
+        signal?.throwIfAborted();
+        await out.write(bytes);
+        this.#progress.add(bytes.length);
+      }
+      return undefined;
+    }
+    if (this.#plan.log !== undefined) {
+      this.notes.push(
+        `the log was not made for ${target}: it may have commands that are not known there`,
+      );
+    }
+    return await rewriteSnapshot(snapshot, target, {
+      pipe,
+      writer: { lossy, aofBase: true },
+      write: (bytes) => out.write(bytes),
+      onRead: (bytes, keys) => {
+        signal?.throwIfAborted();
+        this.#progress.keys = keys;
+        this.#progress.add(bytes);
+      },
+    });
+  }
+
+  async *#readLog(): AsyncGenerator<Uint8Array> {
+    const { log } = this.#plan;
+    if (log === undefined) return;
+    this.#progress.begin("log");
+    const { signal } = this.#options;
+    for await (const bytes of readLog(this.#view, log, { asFile: true, signal })) {
+      yield bytes;
+      this.#progress.add(bytes.length);
+    }
+  }
+}
+
+function quoteArgument(text: string): string {
+  return /^[\w./:=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}

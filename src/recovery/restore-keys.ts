@@ -1,0 +1,243 @@
+/**
+ * Makes the commands that bring the keys of a snapshot back to running servers.
+ *
+ *   a string without expiry      SET key value
+ *   anything else                RESTORE key ttl payload ABSTTL [REPLACE] [IDLETIME n] [FREQ n]
+ *   a function library           FUNCTION LOAD REPLACE code, to every server
+ *
+ * WHY payloads are made anew and not copied: they are for the version of the server that they are
+ * sent to, whatever the snapshot is of, and what it cannot hold is refused by name, or counted.
+ *
+ * An entry of a file and a payload differ by what stands around the value: `type key value` there,
+ * `type value version checksum` here. So the writer for files makes both.
+ *
+ * INVARIANT. Memory: the value of one key, and what has been made and not taken.
+ */
+import { Slice } from "../base/bytes.ts";
+import { Failure } from "../base/errors.ts";
+import { createDumpPayload, dumpVersion } from "../codec/rdb/dump.ts";
+import type { KeyHead, KeySink } from "../codec/rdb/key-sink.ts";
+import type { Target } from "../codec/rdb/model.ts";
+import type { Parts, RdbEvent } from "../codec/rdb/parts.ts";
+import { capabilities, quote } from "../codec/rdb/target.ts";
+import { RdbTranscoder } from "../codec/rdb/transcode.ts";
+import { RdbWriter } from "../codec/rdb/writer.ts";
+import { RespEncoder } from "../codec/resp/encode.ts";
+import { slotOf } from "./restore-slots.ts";
+
+/** So much is taken from an encoder at once that its buffer is not grown for it. */
+const partBytes = 48 * 1024;
+
+/** What goes to one server. */
+export class Lane {
+  readonly encoder = new RespEncoder();
+  #parts: Uint8Array[] = [];
+  #commands = 0;
+  #database = 0;
+
+  /** A command has been encoded. */
+  count(): void {
+    this.#commands++;
+    if (this.encoder.length >= partBytes) this.#parts.push(this.encoder.take());
+  }
+
+  select(database: number): void {
+    if (database === this.#database) return;
+    this.#database = database;
+    this.encoder.command("SELECT", database);
+    this.count();
+  }
+
+  /** What there is to be sent, and how many commands that is. */
+  take(): { readonly parts: readonly Uint8Array[]; readonly commands: number } {
+    const taken = { parts: [...this.#parts, this.encoder.take()], commands: this.#commands };
+    this.#parts = [];
+    this.#commands = 0;
+    return taken;
+  }
+}
+
+export type KeyCommandOptions = {
+  readonly target: Target;
+  readonly lossy?: boolean;
+  /** Of a cluster: which lane has a slot. One server has all. */
+  readonly laneOf?: (slot: number) => Lane;
+  readonly lanes: readonly Lane[];
+  /** Whether what is there is replaced; else RESTORE says BUSYKEY, and SET is not used. */
+  readonly replaces: boolean;
+  /** Databases that become others. */
+  readonly databases?: ReadonlyMap<number, number>;
+  /** So many keys have been restored already, and are passed over. */
+  readonly skipKeys?: number;
+};
+
+/** Servers take no larger argument, unless they are told to. */
+const maxPayloadBytes = 512 * 2 ** 20;
+
+export class KeyCommands implements KeySink {
+  /** Keys so far, with those that were passed over. */
+  keys = 0;
+  readonly #options: KeyCommandOptions;
+  readonly #writer: RdbWriter;
+  readonly #transcoder: RdbTranscoder;
+  readonly #bare = new BareHead();
+  #head: KeyHead | undefined;
+  #hasBegun = false;
+  #isPassed = false;
+  #moduleAux = 0;
+
+  constructor(options: KeyCommandOptions) {
+    const { target, lossy = false } = options;
+    this.#options = options;
+    const writing = { lossy, version: null, checksum: false, compress: false } as const;
+    this.#writer = new RdbWriter(target, { ...writing, modules: "any" });
+    // The header of a file that there will not be.
+    this.#writer.take();
+    this.#transcoder = new RdbTranscoder(this.#writer);
+  }
+
+  /** What the target could not hold, and how many times. */
+  get dropped(): ReadonlyMap<string, number> {
+    const dropped = new Map<string, number>(this.#writer.dropped);
+    if (this.#moduleAux > 0) dropped.set("module aux", this.#moduleAux);
+    return dropped;
+  }
+
+  library(code: Slice): void {
+    if (!capabilities[this.#options.target].hasFunctions) {
+      // Refused or counted as in a file: nothing is written.
+      this.#writer.functionLibrary(code.view());
+      return;
+    }
+    for (const lane of this.#options.lanes) {
+      lane.encoder.command("FUNCTION", "LOAD", "REPLACE", code.view());
+      lane.count();
+    }
+  }
+
+  /** No command makes it; servers make their own when the module is loaded. */
+  moduleAux(): void {
+    this.#moduleAux++;
+  }
+
+  begin(head: KeyHead): void {
+    this.#isPassed = ++this.keys <= (this.#options.skipKeys ?? 0);
+    if (this.#isPassed) return;
+    this.#head = head;
+    this.#hasBegun = false;
+  }
+
+  accept(event: RdbEvent, parts: Parts): void {
+    if (this.#isPassed) return;
+    const head = this.#head as KeyHead;
+    if (event === "string" && this.#options.replaces && isPlain(head)) {
+      this.#set(this.#lane(head), head, parts.first);
+      return;
+    }
+    if (!this.#hasBegun) {
+      this.#hasBegun = true;
+      this.#bare.take(head);
+      this.#transcoder.begin(this.#bare);
+    }
+    this.#transcoder.accept(event, parts);
+    if (event !== "string" && event !== "end value") return;
+    const entry = this.#writer.take();
+    // A key that is lost as a whole leaves nothing.
+    if (entry.length > 0) this.#restore(this.#lane(head), head, entry);
+  }
+
+  #set(lane: Lane, { key }: KeyHead, value: Slice): void {
+    const { encoder } = lane;
+    encoder.array(3);
+    encoder.bulkText("SET");
+    encoder.bulk(key.bytes, key.start, key.end);
+    encoder.bulk(value.bytes, value.start, value.end);
+    lane.count();
+  }
+
+  #restore(lane: Lane, head: KeyHead, entry: Uint8Array): void {
+    const { key, expireAtMs, idleSeconds, frequency } = head;
+    const at = keyEnd(entry);
+    const content = new Uint8Array(1 + entry.length - at);
+    content[0] = entry[0] as number;
+    content.set(entry.subarray(at), 1);
+    const { target, replaces } = this.#options;
+    const version = dumpVersion(content[0] as number, capabilities[target].family);
+    const payload = createDumpPayload(content, version);
+    if (payload.length > maxPayloadBytes) {
+      const found = `it takes ${payload.length} bytes, and servers take ${maxPayloadBytes} at once`;
+      const message = `Cannot restore key ${quote(key.view())}: ${found}`;
+      throw new Failure("LIMIT_EXCEEDED", message, { hint: "Restore to a folder: --to-dir DIR." });
+    }
+    const options = [
+      ...(replaces ? ["REPLACE"] : []),
+      ...(expireAtMs === null ? [] : ["ABSTTL"]),
+      ...(idleSeconds === null || frequency !== null ? [] : ["IDLETIME", String(idleSeconds)]),
+      ...(frequency === null ? [] : ["FREQ", String(frequency)]),
+    ];
+    const { encoder } = lane;
+    encoder.array(4 + options.length);
+    encoder.bulkText("RESTORE");
+    encoder.bulk(key.bytes, key.start, key.end);
+    // One of 0 would be none; what expired in 1970 may as well have expired a millisecond later.
+    encoder.bulkText(expireAtMs === null ? "0" : String(expireAtMs > 1 ? expireAtMs : 1));
+    encoder.bulk(payload);
+    for (const option of options) encoder.bulkText(option);
+    lane.count();
+  }
+
+  #lane({ key, database }: KeyHead): Lane {
+    const { databases, laneOf, lanes } = this.#options;
+    const to = databases?.get(database) ?? database;
+    if (laneOf === undefined) {
+      const lane = lanes[0] as Lane;
+      lane.select(to);
+      return lane;
+    }
+    if (to === 0) return laneOf(slotOf(key.bytes, key.start, key.end));
+    const found = `it is in database ${to}, and a cluster has none but 0`;
+    throw new Failure("TARGET_CANNOT_HOLD", `Cannot restore key ${quote(key.view())}: ${found}`);
+  }
+
+  finish(): void {}
+}
+
+function isPlain({ expireAtMs, idleSeconds, frequency, metadata }: KeyHead): boolean {
+  return expireAtMs === null && idleSeconds === null && frequency === null && metadata === null;
+}
+
+/** A key without what stands in front of it in a file. */
+class BareHead implements KeyHead {
+  readonly database = -1;
+  readonly expireAtMs = null;
+  readonly idleSeconds = null;
+  readonly frequency = null;
+  key = new Slice();
+  type = 0;
+  version = 0;
+  layout: KeyHead["layout"] = { type: "string", encoding: "plain", pieces: [] };
+  metadata: Uint8Array | null = null;
+
+  take(head: KeyHead): void {
+    this.key = head.key;
+    this.type = head.type;
+    this.version = head.version;
+    this.layout = head.layout;
+    this.metadata = head.metadata;
+  }
+}
+
+/** Where the key ends in an entry, whose first byte is the type; strings are not compressed in it. */
+function keyEnd(entry: Uint8Array): number {
+  const first = entry[1] as number;
+  switch (first >> 6) {
+    case 0:
+      return 2 + first;
+    case 1:
+      return 3 + (((first & 0x3f) << 8) | (entry[2] as number));
+    case 2:
+      return 6 + new DataView(entry.buffer, entry.byteOffset).getUint32(2);
+    default:
+      return 2 + (1 << (first & 0x3f));
+  }
+}

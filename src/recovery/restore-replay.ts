@@ -1,0 +1,326 @@
+/**
+ * Makes commands for a running server of a log: batches that say how far they come, with all expiries
+ * put off.
+ *
+ * WHY expiries are put off. A log is replayed hours or years after it was written. A server that
+ * executes `SET session … PXAT` with a time long past deletes the key at once; so a later PERSIST, or
+ * another expiry that is still to come, would find nothing, and the data would be other than they
+ * were. A log tells itself what expired: it has the DEL. So for the time of the replay every expiry
+ * is moved by `heldMs`, some 557 years; in the end each one is moved back (restore-expiries.ts).
+ *
+ * WHY batches. A client that is lost does not know what the server still executed of what it had sent.
+ * So each batch ends by setting the key that says up to where the log has been replayed; and what
+ * may have been executed beyond that, a part of one batch, must not be done twice. Either it may be:
+ *
+ *   SELECT n | records … | SELECT 0 | SET marker | SELECT m          of `repeatable` commands only
+ *
+ * or it is a transaction, which is done as a whole with its marker, or not at all:
+ *
+ *   MULTI | [SELECT 0 | DEL marker] | SELECT n | records … | SELECT 0 | SET marker | SELECT m | EXEC
+ *
+ * A transaction costs a server a third more than its commands alone; so it is used where it has to be.
+ *
+ * WHAT IS REPEATABLE. A command that sets or removes something (a value, a field, a member, an expiry)
+ * whatever was there before. To repeat a row of such commands from its start, after any part of it
+ * has been done, gives what doing it once gives: what the part has left over is set or removed again
+ * on the way. It may meet a key of the type that this gets later in the row, and fail: that command
+ * does not matter, since the key must have been deleted behind it.
+ *
+ * INVARIANTS
+ *
+ *   1. A batch ends at the end of a unit. The log's own MULTI and EXEC are left out: nobody reads
+ *      from the server meanwhile.
+ *   2. What may take the marker away (FLUSHALL, SWAPDB …) is never outside of a transaction. SWAPDB
+ *      takes it along: there it is deleted first.
+ *   3. Batches are cut at the same places when they are made again from where one has ended.
+ *   4. Memory: a batch, and one record.
+ */
+import { Slice } from "../base/bytes.ts";
+import { Failure } from "../base/errors.ts";
+import { RecordScanner } from "../codec/aof/framing.ts";
+import { RespEncoder } from "../codec/resp/encode.ts";
+
+/** Whole seconds, and small enough that every server takes a field's expiry that is moved by it. */
+export const heldMs = 2 ** 44 - (2 ** 44 % 1000);
+
+const keptBytes = 600 * 2 ** 20;
+const batchBytes = 256 * 1024;
+const batchCommands = 1000;
+/** So much is taken from an encoder at once that its buffer is not grown for it. */
+const partBytes = 48 * 1024;
+
+/** Commands that set or remove, by the length of their names. Of ZADD only that without options. */
+const repeatable: readonly (readonly string[] | undefined)[] = byLength([
+  ...["set", "del", "unlink", "mset", "setrange", "setbit", "pexpireat", "persist", "select"],
+  ...["hset", "hmset", "hdel", "hpexpireat", "hpersist", "sadd", "srem", "zadd", "zrem"],
+]);
+
+function byLength(names: readonly string[]): string[][] {
+  const lists: string[][] = [];
+  for (const name of names) (lists[name.length] ??= []).push(name);
+  return lists;
+}
+
+export type ReplayPosition = {
+  /** Of the log, from the start of its range. */
+  readonly bytes: number;
+  readonly database: number | undefined;
+};
+
+export type Batch = {
+  readonly parts: readonly Uint8Array[];
+  /** How many replies it gets. */
+  readonly commands: number;
+  /** Records of the log in it. */
+  readonly records: number;
+};
+
+export class LogCommands {
+  readonly #scanner: RecordScanner;
+  readonly #marker: (at: ReplayPosition) => readonly [key: string, value: string];
+  readonly #isOld: boolean;
+  readonly #body = new RespEncoder();
+  #commands = 0;
+  #records = 0;
+  /** Replies to the batch beside those to its records. */
+  #replies = 0;
+  #size = 0;
+  #parts: Uint8Array[] = [];
+  #isRepeatable = true;
+  #hasSwap = false;
+  /** The database that is selected. */
+  #now: number | undefined;
+  readonly #slice = new Slice();
+
+  /**
+   * `marker` gives the key that tells of a position, and its value; `isOld` says that the server is
+   * older than 6.2.
+   */
+  constructor(
+    from: ReplayPosition,
+    marker: (at: ReplayPosition) => readonly [key: string, value: string],
+    isOld = false,
+  ) {
+    this.#isOld = isOld;
+    this.#scanner = new RecordScanner({ offset: from.bytes, keepBytes: keptBytes });
+    this.#marker = marker;
+    this.#now = from.database;
+  }
+
+  /** Takes a chunk of the log; gives the batches that are full. */
+  *push(chunk: Uint8Array): Generator<Batch> {
+    const scanner = this.#scanner;
+    scanner.push(chunk);
+    for (let item = scanner.next(); item !== "more"; item = scanner.next()) {
+      if (item !== "record") continue;
+      this.#take();
+      if (scanner.unitStart !== undefined) continue;
+      if (this.#size >= batchBytes || this.#commands >= batchCommands) yield this.#batch();
+    }
+  }
+
+  /** The last batch. @throws Failure DATA_TORN */
+  finish(): Batch | undefined {
+    const tail = this.#scanner.tail();
+    if (tail.kind !== "whole") {
+      const found = `it ends inside the ${tail.kind} that starts at byte ${tail.offset}`;
+      throw new Failure("DATA_TORN", `Cannot replay a log: ${found}`, { offset: tail.offset });
+    }
+    return this.#commands === 0 ? undefined : this.#batch();
+  }
+
+  #take(): void {
+    const scanner = this.#scanner;
+    this.#records++;
+    if (scanner.argc === 1 && (this.#is(0, "multi") || this.#is(0, "exec"))) return;
+    if (this.#commands === 0) this.#begin();
+    this.#commands++;
+    this.#size += scanner.end - scanner.start;
+    if (this.#is(0, "swapdb")) this.#hasSwap = true;
+    this.#isRepeatable &&= this.#mayRepeat();
+    this.#now = scanner.database ?? this.#now;
+    this.#copyRecord();
+    if (this.#body.length >= partBytes) this.#parts.push(this.#body.take());
+  }
+
+  #mayRepeat(): boolean {
+    const scanner = this.#scanner;
+    if (!scanner.argument(0, this.#slice)) return false;
+    const name = repeatable[this.#slice.length]?.find(this.#isName);
+    if (name !== "zadd") return name !== undefined;
+    const score = scanner.argument(2, this.#slice) ? this.#slice.bytes[this.#slice.start] : 0;
+    // A sign, a point or a digit: no option.
+    return score !== undefined && score >= 43 && score <= 57;
+  }
+
+  readonly #isName = (name: string): boolean => this.#is(0, name);
+
+  #copyRecord(): void {
+    const scanner = this.#scanner;
+    const at = this.#timeAt();
+    if (at > 0) {
+      if (this.#isOld && scanner.argc > 4 && this.#is(0, "set")) this.#split(at);
+      else this.#copyMoved(at);
+      return;
+    }
+    if (!scanner.raw(this.#slice)) throw this.#tooLong();
+    const { bytes, start, end } = this.#slice;
+    this.#body.raw(bytes, start, end);
+  }
+
+  #begin(): void {
+    this.#size = 0;
+    this.#replies = 0;
+    this.#isRepeatable = true;
+    this.#hasSwap = false;
+    if (this.#now === undefined) return;
+    this.#body.command("SELECT", this.#now);
+    this.#replies++;
+  }
+
+  #batch(): Batch {
+    const [key, value] = this.#marker({ bytes: this.#scanner.goodEnd, database: this.#now });
+    const body = this.#body;
+    let commands = this.#commands + this.#replies + 2;
+    body.command("SELECT", 0);
+    body.command("SET", key, value);
+    if (this.#now !== undefined) {
+      body.command("SELECT", this.#now);
+      commands++;
+    }
+    const head: Uint8Array[] = [];
+    if (!this.#isRepeatable) {
+      body.command("EXEC");
+      const before = new RespEncoder();
+      before.command("MULTI");
+      commands += 2;
+      if (this.#hasSwap) {
+        before.command("SELECT", 0);
+        before.command("DEL", key);
+        commands += 2;
+      }
+      head.push(before.take());
+    }
+    const parts = [...head, ...this.#parts, body.take()];
+    const batch = { parts, commands, records: this.#records };
+    this.#parts = [];
+    this.#commands = 0;
+    this.#records = 0;
+    return batch;
+  }
+
+  /** Which argument is an absolute time, or 0. */
+  #timeAt(): number {
+    const scanner = this.#scanner;
+    const { argc } = scanner;
+    if (argc < 3 || !scanner.argument(0, this.#slice)) return 0;
+    switch (this.#slice.length) {
+      case 3:
+        return argc > 3 && this.#is(0, "set") ? this.#behindOption(3) : 0;
+      case 5:
+        return this.#is(0, "getex") ? this.#behindOption(2) : 0;
+      case 6:
+        if (this.#is(0, "hsetex") || this.#is(0, "hgetex")) return this.#behindOption(2);
+        return this.#is(0, "msetex") ? this.#behindOption(2 + 2 * this.#number(1)) : 0;
+      case 7:
+        return this.#is(0, "restore") ? this.#ofRestore() : 0;
+      case 8:
+        return this.#is(0, "expireat") ? 2 : 0;
+      case 9:
+        return this.#is(0, "pexpireat") || this.#is(0, "hexpireat") ? 2 : 0;
+      case 10:
+        return this.#is(0, "hpexpireat") ? 2 : 0;
+      case 14:
+        return this.#is(0, "restore-asking") ? this.#ofRestore() : 0;
+      default:
+        return 0;
+    }
+  }
+
+  #ofRestore(): number {
+    if (this.#number(2) === 0) return 0;
+    for (let i = 4; i < this.#scanner.argc; i++) if (this.#is(i, "absttl")) return 2;
+    return 0;
+  }
+
+  /** What stands behind PXAT or EXAT; fields and values may be called so too. */
+  #behindOption(from: number): number {
+    const { argc } = this.#scanner;
+    for (let i = from; i < argc - 1; i++) {
+      if (this.#is(i, "fields")) return 0;
+      if (this.#is(i, "pxat") || this.#is(i, "exat")) return i + 1;
+    }
+    return 0;
+  }
+
+  #copyMoved(at: number): void {
+    const scanner = this.#scanner;
+    // PXAT and all names with a P are milliseconds; EXAT, EXPIREAT and HEXPIREAT are seconds.
+    const isSeconds =
+      this.#is(at - 1, "exat") || this.#is(0, "expireat") || this.#is(0, "hexpireat");
+    this.#body.array(scanner.argc);
+    for (let i = 0; i < scanner.argc; i++) {
+      if (i !== at) this.#copyArgument(i);
+      else if (scanner.argument(i, this.#slice)) {
+        this.#body.bulk(moved(this.#slice.latin1(), isSeconds));
+      } else throw this.#tooLong();
+    }
+  }
+
+  /** `SET key value … PXAT time` for servers before 6.2: the time by a command of its own. */
+  #split(at: number): void {
+    const { argc } = this.#scanner;
+    this.#body.array(argc - 2);
+    for (let i = 0; i < argc; i++) if (i !== at && i !== at - 1) this.#copyArgument(i);
+    this.#body.array(3);
+    this.#body.bulkText("PEXPIREAT");
+    this.#copyArgument(1);
+    if (!this.#scanner.argument(at, this.#slice)) throw this.#tooLong();
+    this.#body.bulk(moved(this.#slice.latin1(), false));
+    this.#commands++;
+  }
+
+  #copyArgument(index: number): void {
+    if (!this.#scanner.argument(index, this.#slice)) throw this.#tooLong();
+    const { bytes, start, end } = this.#slice;
+    this.#body.bulk(bytes, start, end);
+  }
+
+  #number(index: number): number {
+    const isThere = this.#scanner.argument(index, this.#slice) && this.#slice.length < 17;
+    const value = isThere ? Number(this.#slice.latin1()) : Number.NaN;
+    return Number.isSafeInteger(value) && value >= 0 ? value : 2 ** 31;
+  }
+
+  /** Whether an argument is this word, in either case; `word` is in lower case. */
+  #is(index: number, word: string): boolean {
+    const slice = this.#slice;
+    if (!this.#scanner.argument(index, slice)) {
+      if (index < this.#scanner.argc) throw this.#tooLong();
+      return false;
+    }
+    const { bytes, start, end } = slice;
+    if (end - start !== word.length) return false;
+    for (let i = 0; i < word.length; i++) {
+      const byte = bytes[start + i] as number;
+      const lower = byte >= 65 && byte <= 90 ? byte + 32 : byte;
+      if (lower !== word.charCodeAt(i)) return false;
+    }
+    return true;
+  }
+
+  #tooLong(): Failure {
+    const offset = this.#scanner.start;
+    const message = `Cannot replay a record of more than ${keptBytes} bytes at byte ${offset}`;
+    return new Failure("LIMIT_EXCEEDED", message, { offset });
+  }
+}
+
+const last = 2n ** 63n - 1n;
+
+/** A time as text, moved by `heldMs`; what is no number is left to the server to refuse. */
+function moved(text: string, isSeconds: boolean): Uint8Array {
+  if (!/^-?\d{1,19}$/.test(text)) return Buffer.from(text, "latin1");
+  const time = BigInt(text) + BigInt(isSeconds ? heldMs / 1000 : heldMs);
+  return Buffer.from(String(time < last ? time : last));
+}

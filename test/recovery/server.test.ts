@@ -1,0 +1,214 @@
+/** Restores to running servers that are cut off, that choose, and whose expiries are long past. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { LogWriter } from "../../src/codec/aof/writer.ts";
+import { type Address, parseAddress } from "../../src/link/address.ts";
+import { type Plan, planRestore } from "../../src/recovery/plan.ts";
+import { restoreToServer } from "../../src/recovery/restore-server.ts";
+import type { RestoreTarget } from "../../src/recovery/target.ts";
+import { randomFrom } from "../record/workload.ts";
+import { findServer, missingServers, type RunningServer, startServer } from "../support/servers.ts";
+import { Archived } from "./archived.ts";
+import { record } from "./recorded.ts";
+import { makeRdb, replicationId } from "./synthetic.ts";
+
+// oxlint-disable-next-line no-restricted-properties -- why: each run takes another one, and says which
+const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+
+const addressOf = ({ socketPath }: RunningServer): Address => parseAddress(`unix://${socketPath}`);
+
+async function planOf(archived: Archived, target: RestoreTarget): Promise<Plan> {
+  const result = await planRestore(archived.view, archived.catalogue, target);
+  assert.equal(result.kind, "plan", JSON.stringify(result));
+  return (result as { plan: Plan }).plan;
+}
+
+const startMs = 1_700_000_000_000;
+const base = { replicationId, offset: 0, ms: startMs };
+
+/** A log of these commands, a second apart. */
+async function archiveOf(commands: readonly string[], rdb = makeRdb(0)): Promise<Archived> {
+  const writer = new LogWriter();
+  writer.seal(base, startMs);
+  writer.select(0);
+  let offset = 0;
+  for (const [i, command] of commands.entries()) {
+    const before = writer.length;
+    writer.record(command.split(" ").map((word) => Buffer.from(word)));
+    offset += writer.length - before;
+    writer.seal({ replicationId, offset }, startMs + 1000 * (i + 1));
+  }
+  const archived = new Archived();
+  await archived.addLog(Uint8Array.from(writer.take()), base);
+  await archived.addSet(rdb, base, { kind: "base" });
+  return archived;
+}
+
+const farMs = 4_000_000_000_000;
+const pastMs = startMs + 500_000;
+
+for (const id of ["redis-6.0", "redis-7.0", "redis-8.0", "valkey-9"] as const) {
+  const hasFields = id === "redis-8.0" || id === "valkey-9";
+  const skip = missingServers(id);
+  test(`a replay into ${id} does not see that times in the log are past`, { skip }, async () => {
+    const archived = await archiveOf([
+      `SET extended v PXAT ${pastMs}`,
+      "APPEND extended w",
+      `PEXPIREAT extended ${farMs}`,
+      `SET persisted v PXAT ${pastMs}`,
+      "PERSIST persisted",
+      `SET expired v PXAT ${pastMs}`,
+      "SET plain PXAT",
+      "SET other 1",
+      ...(hasFields
+        ? [
+            "HSET hash a 1 b 2 c 3",
+            `HPEXPIREAT hash ${pastMs} FIELDS 2 a b`,
+            `HPEXPIREAT hash ${farMs} FIELDS 1 a`,
+          ]
+        : []),
+      "SWAPDB 0 1",
+      "SELECT 1",
+      "RENAME other renamed",
+    ]);
+    const plan = await planOf(archived, { kind: "latest" });
+    await using server = await startServer(id);
+    const { client } = server;
+    const told = async (ttl: "keep" | "persist" | "shift") => {
+      const nowMs = startMs + 1_000_000_000_000;
+      const clock = { now: () => nowMs };
+      await restoreToServer(archived.view, plan, addressOf(server), {
+        overwrite: true,
+        ttl,
+        clock,
+      });
+      assert.equal(await client.call("SELECT", 0), "OK");
+      assert.equal(await client.call("DBSIZE"), 0);
+      await client.call("SELECT", 1);
+      const names = (await client.call("KEYS", "*")) as Buffer[];
+      return names.map(String).sort();
+    };
+    const hash = hasFields ? ["hash"] : [];
+    const all = ["expired", "extended", ...hash, "persisted", "plain", "renamed"];
+    assert.deepEqual(await told("keep"), all.slice(1));
+    assert.equal(String(await client.call("GET", "extended")), "vw");
+    assert.equal(await client.call("PTTL", "persisted"), -1);
+    if (id !== "redis-6.0") assert.equal(await client.call("PEXPIRETIME", "extended"), farMs);
+    if (hasFields) {
+      assert.equal(await client.call("HLEN", "hash"), 2);
+      const times = await client.call("HPEXPIRETIME", "hash", "FIELDS", 2, "a", "c");
+      assert.deepEqual(times, [farMs, -1]);
+    }
+    assert.deepEqual(await told("persist"), all);
+    assert.equal(await client.call("PTTL", "extended"), -1);
+    assert.deepEqual(await told("shift"), all);
+    if (id !== "redis-6.0") {
+      const shiftMs = 1_000_000_000_000 - (plan.moment.ms - startMs);
+      assert.equal(await client.call("PEXPIRETIME", "expired"), pastMs + shiftMs);
+    }
+  });
+}
+
+for (const id of ["redis-7.0", "valkey-9"] as const) {
+  test(`a restore into ${id} that is cut off goes on where it was (seed ${seed})`, {
+    skip: missingServers(id),
+  }, async () => {
+    const random = randomFrom(seed);
+    const { archived, checkpoints } = await record(id, seed, 3);
+    const last = checkpoints.at(-1);
+    assert.ok(last);
+    const { replicationId: idPrefix, offset, digest } = last;
+    // From the base, so that there is much to replay.
+    const plan = await planOf(Object.assign(archived, { objects: withoutSets(archived.objects) }), {
+      kind: "position",
+      idPrefix,
+      offset,
+    });
+    for (let round = 0; round < 8; round++) {
+      await using server = await startServer(id);
+      let cuts = 0;
+      for (;;) {
+        const controller = new AbortController();
+        const cutAt = random() * 30;
+        const timer = cuts < 5 ? setTimeout(() => controller.abort(), cutAt) : undefined;
+        try {
+          const { signal } = controller;
+          await restoreToServer(archived.view, plan, addressOf(server), { signal });
+          break;
+        } catch (error) {
+          if (!controller.signal.aborted) throw error;
+          cuts++;
+        } finally {
+          clearTimeout(timer);
+        }
+      }
+      assert.equal(await server.debugDigest(), digest, `after ${cuts} cuts`);
+    }
+  });
+}
+
+/** Only the base, which is the oldest, stays. */
+function withoutSets(objects: ReadonlyMap<string, Uint8Array>): Map<string, Uint8Array> {
+  const names = [...objects.keys()].filter((name) => name.includes("/sets/")).sort();
+  const oldest = names[0]?.split("/")[3] ?? "";
+  const isKept = (name: string) => !name.includes("/sets/") || name.includes(`/${oldest}/`);
+  return new Map([...objects].filter(([name]) => isKept(name)));
+}
+
+test("a server with keys is refused, and so is one with another restore cut off", {
+  skip: missingServers("redis-7.0"),
+}, async () => {
+  const archived = await archiveOf(["SET a 1"]);
+  const plan = await planOf(archived, { kind: "latest" });
+  await using server = await startServer("redis-7.0");
+  await server.client.call("SET", "mine", 1);
+  const restore = (options = {}) =>
+    restoreToServer(archived.view, plan, addressOf(server), options);
+  await assert.rejects(restore(), { code: "FILE_EXISTS" });
+  assert.equal(await server.client.call("DBSIZE"), 1);
+  await assert.rejects(
+    restore({ overwrite: true, safety: () => Promise.reject(new Error("no")) }),
+    /no/,
+  );
+  assert.equal(String(await server.client.call("GET", "mine")), "1");
+  await server.client.call("FLUSHALL");
+  await server.client.call(
+    "SET",
+    "tidemark:restore",
+    '{"plan":"x","phase":"keys","keys":0,"bytes":0}',
+  );
+  await assert.rejects(restore(), /another restore/);
+  await restore({ overwrite: true });
+  assert.equal(await server.client.call("DBSIZE"), 1);
+});
+
+test("keys are chosen, renamed, and put among others", {
+  skip: missingServers("redis-7.0"),
+}, async () => {
+  const program = findServer("redis-7.0")?.bin.server;
+  assert.ok(program);
+  const archived = await archiveOf(["SET key:1 new", "SET other 1", "DEL key:2"], makeRdb(5));
+  const plan = await planOf(archived, { kind: "latest" });
+  await using server = await startServer("redis-7.0");
+  const { client } = server;
+  await client.call("SET", "key:1", "mine");
+  const restore = (options: Parameters<typeof restoreToServer>[3]) =>
+    restoreToServer(archived.view, plan, addressOf(server), {
+      selection: { keys: ["key:*"] },
+      server: program,
+      ...options,
+    });
+  await assert.rejects(restore({ conflict: "skip", server: undefined }), { code: "SERVER_NEEDED" });
+  const { skipped } = await restore({ conflict: "skip" });
+  assert.equal(skipped, 1);
+  assert.equal(String(await client.call("GET", "key:1")), "mine");
+  assert.equal(await client.call("DBSIZE"), 4);
+  await assert.rejects(restore({ conflict: "fail", databases: new Map([[0, 0]]) }), /restore/);
+  await client.call("DEL", "tidemark:restore");
+  await restore({ conflict: "overwrite" });
+  assert.equal(String(await client.call("GET", "key:1")), "new");
+  await restore({ conflict: "fail", prefix: Buffer.from("old:"), databases: new Map([[0, 3]]) });
+  await client.call("SELECT", 3);
+  assert.equal(String(await client.call("GET", "old:key:4")), "value 4");
+  assert.equal(await client.call("DBSIZE"), 4);
+});
