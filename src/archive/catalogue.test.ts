@@ -49,6 +49,15 @@ test("a merged piece stands for those that it covers", () => {
   assert.deepEqual(names(covered), ["0-4", "5-19"]);
 });
 
+test("a piece that leads nowhere does not stand in the way of those that go on", () => {
+  const { runs, covered } = resolveRuns([piece(0, 6), piece(0, 4), piece(5, 9), piece(10, 12)]);
+  assert.deepEqual(
+    runs.map((run) => names(run.pieces)),
+    [["0-4", "5-9", "10-12"]],
+  );
+  assert.deepEqual(names(covered), ["0-6"]);
+});
+
 test("a missing piece breaks the log", () => {
   const { runs } = resolveRuns([piece(0, 4), piece(6, 9), piece(10, 12)]);
   assert.deepEqual(

@@ -182,34 +182,49 @@ export class CatalogueBuilder {
 }
 
 /**
- * Puts pieces in order: of those that begin at the same line, the one that reaches farthest. What begins
- * within it is covered, and put aside.
+ * Puts pieces in order: each begins behind the one before. Of those that begin at the same line, the one
+ * is taken from which the log reaches farthest; all others are covered, as those are that a merged piece
+ * stands for, or that a writer left behind which was killed.
  */
 export function resolveRuns(pieces: readonly Piece[]): {
   readonly runs: Run[];
   readonly covered: Piece[];
 } {
-  const sorted = pieces.toSorted(
-    (a, b) => a.firstSequence - b.firstSequence || b.lastSequence - a.lastSequence,
-  );
+  const byStart = new Map<number, { readonly piece: Piece; readonly reach: number }>();
+  const sorted = pieces.toSorted((a, b) => b.firstSequence - a.firstSequence);
+  for (const piece of sorted) {
+    const next = byStart.get(piece.lastSequence + 1);
+    const reach =
+      next !== undefined && follows(next.piece, piece) ? next.reach : piece.lastSequence;
+    const best = byStart.get(piece.firstSequence);
+    const isBetter =
+      best === undefined ||
+      reach > best.reach ||
+      (reach === best.reach && piece.lastSequence > best.piece.lastSequence);
+    if (isBetter) byStart.set(piece.firstSequence, { piece, reach });
+  }
   const runs: Piece[][] = [];
   const covered: Piece[] = [];
   let last: Piece | undefined;
-  for (const piece of sorted) {
-    if (last !== undefined && piece.firstSequence <= last.lastSequence) {
+  for (const piece of sorted.reverse()) {
+    const isTaken = byStart.get(piece.firstSequence)?.piece === piece;
+    if (!isTaken || (last !== undefined && piece.firstSequence <= last.lastSequence)) {
       covered.push(piece);
       continue;
     }
-    const goesOn =
-      last !== undefined &&
-      piece.firstSequence === last.lastSequence + 1 &&
-      piece.fromMs === last.toMs &&
-      piece.fromOffset === last.toOffset;
-    if (goesOn) runs.at(-1)?.push(piece);
+    if (last !== undefined && follows(piece, last)) runs.at(-1)?.push(piece);
     else runs.push([piece]);
     last = piece;
   }
   return { runs: runs.map((each) => ({ pieces: each })), covered };
+}
+
+function follows(next: Piece, piece: Piece): boolean {
+  return (
+    next.firstSequence === piece.lastSequence + 1 &&
+    next.fromMs === piece.toMs &&
+    next.fromOffset === piece.toOffset
+  );
 }
 
 /** The windows of an instance, oldest first. A set counts for the run that has its time. */

@@ -342,6 +342,14 @@ export class Spool implements AsyncDisposable {
     this.#kick();
   }
 
+  /** Makes durable what is written by now. A failure is told by `state`. */
+  async sync(): Promise<void> {
+    const log = this.#log;
+    if (this.#state.kind !== "ready" || log === undefined) return;
+    await this.#attempt(() => log.sync());
+    this.#changed();
+  }
+
   /** Resolves when all that was appended is on disk for good. @throws Failure if it is not */
   async flush(): Promise<void> {
     this.#kick();

@@ -416,21 +416,24 @@ suite("an archiver that runs", () => {
     const stop = new AbortController();
     const running = archiver.run(stop.signal);
     const turn = () => new Promise(setImmediate);
-    while (!clock.waits.includes(10_000)) await turn();
+    const untilItWaits = async (count: number, ms: number) => {
+      while (attempts < count || !clock.waits.includes(ms)) await turn();
+      assert.equal(attempts, count);
+    };
+    await untilItWaits(0, 10_000);
     isAway = true;
     await write(spool, 5);
-    for (const ms of [10_000, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]) {
-      while (!clock.waits.includes(ms)) await turn();
+    await clock.pass(10_000);
+    const delays = [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000];
+    for (const [i, ms] of delays.entries()) {
+      await untilItWaits(i + 1, ms);
       await clock.pass(ms);
-      const count = attempts;
-      while (attempts === count && !clock.waits.includes(ms)) await turn();
     }
-    assert.equal(attempts, 9);
+    await untilItWaits(9, 60_000);
     const { trouble, behindBytes } = archiver.status;
     assert.ok(trouble?.failure.code === "STORE_BUSY" && behindBytes > 0);
     assert.equal(events.filter(({ kind }) => kind === "trouble").length, 1);
     isAway = false;
-    while (!clock.waits.includes(60_000)) await turn();
     await clock.pass(60_000);
     while (archiver.status.trouble !== undefined) await turn();
     assert.deepEqual([archiver.status.trouble, archiver.status.behindBytes], [undefined, 0]);

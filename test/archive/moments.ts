@@ -34,6 +34,8 @@ export type MomentFacts = {
 export type MomentOptions = {
   readonly moments: number;
   readonly seed: number;
+  /** Its address; a new folder where it is not given. */
+  readonly repository?: string;
   /** From one moment to the next, at most. */
   readonly pauseMs?: number;
   readonly report?: (text: string) => void;
@@ -50,8 +52,10 @@ export async function testMoments(id: ServerId, options: MomentOptions): Promise
   using folder = temporaryFolder();
   const conf = { "repl-diskless-sync-delay": 0, "repl-ping-replica-period": 1 };
   await using source = await startServer(id, { conf });
-  const site = new Site(folder.path, source.socketPath, "segment_size: 1MB");
-  assert.equal((await tidemark("init", join(folder.path, "repository"))).status, 0);
+  const { repository = join(folder.path, "repository") } = options;
+  const site = new Site(folder.path, source.socketPath, "segment_size: 1MB", repository);
+  const made = await tidemark("init", repository);
+  assert.equal(made.status, 0, made.stderr);
   await using daemon = site.up();
   await daemon.told("archive verified");
   const found = await writeAndWatch(source, site, options, random);

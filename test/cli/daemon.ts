@@ -11,11 +11,11 @@ export class Site {
   readonly folder: string;
   readonly config: string;
 
-  constructor(folder: string, socketPath: string, more = "") {
+  constructor(folder: string, socketPath: string, more = "", repository = "./repository") {
     this.folder = folder;
     this.config = join(folder, "tidemark.yaml");
     const lines = [
-      "repositories: {main: {address: ./repository}}",
+      `repositories: {main: {address: ${JSON.stringify(repository)}}}`,
       `instances:\n  db1:\n    source: unix://${socketPath}\n    archive_interval: 1s`,
       ...(more === "" ? [] : [more.replaceAll(/^/gm, "    ")]),
     ];
