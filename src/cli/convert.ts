@@ -2,6 +2,7 @@ import { type Command, Option } from "commander";
 import { targets } from "../codec/rdb/model.ts";
 import { forms } from "./convert/form.ts";
 import type { ConvertFlags } from "./convert/run.ts";
+import { collect, withKeyChoice } from "./key-choice.ts";
 import type { SetStatus } from "./status.ts";
 
 const examples = `
@@ -18,13 +19,8 @@ What OUT is, its name says: .rdb, .aof (one file, an RDB and the records behind 
 (commands), .jsonl, or else a folder that becomes an append-only log; --to says it otherwise. Commands
 in a log amount to data only when they are replayed, which a server does: --server.`;
 
-/** An option that may be given several times. One that takes several words would eat the paths. */
-function collect(value: string, before: readonly string[] = []): string[] {
-  return [...before, value];
-}
-
 export function addConvert(program: Command, setStatus: SetStatus): void {
-  program
+  const command = program
     .command("convert")
     .description("Convert between RDB, AOF, commands and JSON lines, whole or in part")
     .argument("<in>", "an RDB, an AOF or its folder, or JSON lines")
@@ -32,18 +28,8 @@ export function addConvert(program: Command, setStatus: SetStatus): void {
     .addOption(new Option("--to <form>", "what to write").choices(forms))
     .addOption(
       new Option("--target <server>", "the oldest server that must load it").choices(targets),
-    )
-    .option("--keys <glob>", "only keys that match, as KEYS has it", collect)
-    .option("--exclude <glob>", "but none of these", collect)
-    .option("--regex <pattern>", "only keys in which it is found (read as UTF-8)")
-    .option("--type <type>", "only these: string list set zset hash stream module", collect)
-    .option("--db <number>", "only these databases", collect)
-    .option("--prefix-add <text>", "put in front of every key")
-    .addOption(
-      new Option("--ttl <policy>", "keep: times stay. shift: what was left is left again from now")
-        .choices(["keep", "shift", "persist"])
-        .default("keep"),
-    )
+    );
+  withKeyChoice(command)
     .option("--lossy", "drop what the target cannot hold, and count it")
     .option("--whole", "JSON lines: values of any length, not digests of the long ones")
     .option("--module <type>", "module types that the target has besides its own", collect)

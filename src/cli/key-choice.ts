@@ -16,7 +16,7 @@ export type KeyChoiceFlags = {
 };
 
 /** An option that may be given several times. One that takes several words would eat the paths. */
-function collect(value: string, before: readonly string[] = []): string[] {
+export function collect(value: string, before: readonly string[] = []): string[] {
   return [...before, value];
 }
 
@@ -37,7 +37,7 @@ export function withKeyChoice(command: Command): Command {
 }
 
 /** Keys and members of one collection that are told apart: duplicates would stop servers. */
-const maxDistinct = 3_000_000;
+export const maxDistinct = 3_000_000;
 
 export type KeyMoments = {
   /** At which the data stands. */

@@ -15,6 +15,7 @@ import { restoreToFolder } from "../../recovery/restore-folder.ts";
 import type { RestoreProgress } from "../../recovery/restore-progress.ts";
 import { restoreAndRun } from "../../recovery/restore-run.ts";
 import { restoreToServer } from "../../recovery/restore-server.ts";
+import { type ConnectFlags, readConnect } from "../connect.ts";
 import {
   type KeyChoiceFlags,
   readKeyChoice,
@@ -23,7 +24,6 @@ import {
   readTtl,
 } from "../key-choice.ts";
 import { formatBytes, formatDuration, plural } from "../render/text.ts";
-import { type ConnectFlags, readConnect } from "./connect.ts";
 import { LiveLine } from "./live-line.ts";
 import { type Place, Places } from "./place.ts";
 import type { PlaceFlags } from "./place-options.ts";

@@ -18,25 +18,25 @@ import { InputFile } from "../../log/input-file.ts";
 import { type ExpiryPolicy, KeyPipe, type KeyPipeOptions } from "../../recovery/key-pipe.ts";
 import { RecordCopy } from "../../recovery/record-copy.ts";
 import { ScratchServer } from "../../recovery/scratch-server.ts";
-import { isEverything, type Selection } from "../../recovery/selection.ts";
+import { isEverything } from "../../recovery/selection.ts";
 import { type DataSource, openSource, startsAsRdb } from "../data-source.ts";
 import { HeldUntilSignal } from "../held-until-signal.ts";
+import {
+  type KeyChoiceFlags,
+  maxDistinct,
+  readPrefix,
+  readSelection,
+  readTtl,
+} from "../key-choice.ts";
 import { Progress } from "../render/progress.ts";
 import { formatCount, plural } from "../render/text.ts";
 import { walkFile } from "../walk.ts";
 import { type Form, formOf, targetOf } from "./form.ts";
 import { type Output, openOutput } from "./output.ts";
 
-export type ConvertFlags = {
+export type ConvertFlags = KeyChoiceFlags & {
   readonly to?: Form;
   readonly target?: Target;
-  readonly keys?: string[];
-  readonly exclude?: string[];
-  readonly regex?: string;
-  readonly type?: string[];
-  readonly db?: string[];
-  readonly prefixAdd?: string;
-  readonly ttl: "keep" | "shift" | "persist";
   readonly lossy?: true;
   readonly whole?: true;
   readonly compress: boolean;
@@ -48,8 +48,6 @@ export type ConvertFlags = {
 
 type Source = DataSource | { readonly kind: "jsonl"; readonly path: string };
 
-/** Keys and members of one collection that are told apart: duplicates would stop servers. */
-const maxDistinct = 3_000_000;
 const headBytes = 64 * 1024;
 
 export async function convert(input: string, output: string, flags: ConvertFlags): Promise<void> {
@@ -122,51 +120,25 @@ function serverNeeded(input: string, form: Form): Failure {
 }
 
 function readPipeOptions(flags: ConvertFlags, source: Source): KeyPipeOptions {
-  const selection: Selection = {
-    ...(flags.keys && { keys: flags.keys }),
-    ...(flags.exclude && { exclude: flags.exclude }),
-    ...(flags.regex !== undefined && { regex: readRegex(flags.regex) }),
-    ...(flags.type && { types: flags.type.map(readType) }),
-    ...(flags.db && { databases: flags.db.map(readDatabase) }),
-  };
+  const prefix = readPrefix(flags);
   return {
-    selection,
+    selection: readSelection(flags),
     expiry: readExpiry(flags, source),
     maxDistinct,
-    ...(flags.prefixAdd !== undefined && { prefix: Buffer.from(flags.prefixAdd) }),
+    ...(prefix && { prefix }),
   };
-}
-
-function readRegex(pattern: string): RegExp {
-  try {
-    return new RegExp(pattern, "u");
-  } catch (cause) {
-    throw new Failure("USAGE", `Cannot use --regex: ${(cause as Error).message}`, { cause });
-  }
-}
-
-const typeNames = ["string", "list", "set", "zset", "hash", "stream", "module", "array"];
-
-function readType(name: string): string {
-  if (typeNames.includes(name)) return name;
-  throw new Failure(
-    "USAGE",
-    `Cannot choose --type "${name}": it is none of ${typeNames.join(", ")}`,
-  );
-}
-
-function readDatabase(text: string): number {
-  if (/^\d{1,9}$/.test(text)) return Number(text);
-  throw new Failure("USAGE", `Cannot choose --db "${text}": it is no number`);
 }
 
 /** Expiries are left from when the data was last written; an RDB mostly says itself when that was. */
 function readExpiry({ ttl }: ConvertFlags, source: Source): ExpiryPolicy {
-  if (ttl !== "shift") return { kind: ttl };
+  const toMs = systemClock.now();
+  const policy = readTtl(ttl, toMs);
+  if (policy === "keep" || policy === "persist") return { kind: policy };
+  if (typeof policy === "object") return { kind: "shift", toMs, fromMs: policy.shiftFromMs };
   const last = source.kind === "appendonlydir" ? source.log.files.at(-1)?.path : undefined;
   using file = InputFile.open(last ?? source.path);
   const fromMs = Math.trunc(file.stats.mtimeMs);
-  return { kind: ttl, toMs: systemClock.now(), fromMs, orCtime: source.kind === "rdb" };
+  return { kind: policy, toMs, fromMs, orCtime: source.kind === "rdb" };
 }
 
 async function write(

@@ -3,9 +3,8 @@ import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
-import { type Address, credentialsOf, parseAddress } from "../../link/address.ts";
+import { type Address, parseAddress } from "../../link/address.ts";
 import { printAcl } from "../../link/permissions.ts";
-import { Secret } from "../../link/secret.ts";
 import { Topology } from "../../link/topology.ts";
 import { systemDisk } from "../../log/disk.ts";
 import { type FsyncPolicy, Spool } from "../../log/spool.ts";
@@ -14,19 +13,13 @@ import { ClusterFile, isClusterFolder } from "../../record/cluster-file.ts";
 import { Recorder, type RecorderEvent } from "../../record/recorder.ts";
 import { SourceFinder } from "../../record/source-finder.ts";
 import { describeCluster, describeStatus, StatusSocket } from "../../record/status.ts";
+import { type ConnectFlags, readConnect } from "../connect.ts";
 import { StatusLine } from "./status-line.ts";
 
-export type RecordFlags = {
+export type RecordFlags = ConnectFlags & {
   readonly fsync: FsyncPolicy;
   readonly segmentMb: string;
   readonly follow: string;
-  readonly user?: string;
-  readonly passwordFile?: string;
-  readonly passwordCommand?: string;
-  readonly cacert?: string;
-  readonly cert?: string;
-  readonly key?: string;
-  readonly sni?: string;
   readonly printAcl?: true;
 };
 
@@ -131,25 +124,6 @@ function readSegmentBytes(text: string): number {
   const { least, most } = segmentMbs;
   if (Number.isInteger(size) && size >= least && size <= most) return size * 2 ** 20;
   throw new Failure("USAGE", `Cannot use --segment-mb ${text}: give ${least} to ${most}`);
-}
-
-function readConnect(address: Address, flags: RecordFlags) {
-  const { user, passwordFile, passwordCommand, cacert, cert, key, sni } = flags;
-  if (passwordFile !== undefined && passwordCommand !== undefined) {
-    throw new Failure("USAGE", "Cannot take the password from a file and from a command");
-  }
-  const password =
-    passwordFile !== undefined
-      ? Secret.file(passwordFile)
-      : passwordCommand !== undefined
-        ? Secret.command(passwordCommand)
-        : undefined;
-  const given = { ...(user !== undefined && { user }), ...(password && { password }) };
-  const tls = { caFile: cacert, certFile: cert, keyFile: key, serverName: sni };
-  return {
-    credentials: credentialsOf(address.login, given),
-    tls: address.isTls ? tls : undefined,
-  };
 }
 
 function describeEvent(event: RecorderEvent | ClusterEvent): { text: string; fields: object } {

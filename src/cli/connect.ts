@@ -1,7 +1,7 @@
-import { Failure } from "../../base/errors.ts";
-import { type Address, credentialsOf } from "../../link/address.ts";
-import { type Credentials, Secret } from "../../link/secret.ts";
-import type { TlsOptions } from "../../link/tls.ts";
+import { Failure } from "../base/errors.ts";
+import { type Address, credentialsOf } from "../link/address.ts";
+import { type Credentials, Secret } from "../link/secret.ts";
+import type { TlsOptions } from "../link/tls.ts";
 
 /** How to log in to a server, and how to speak TLS with it. */
 export type ConnectFlags = {
