@@ -59,7 +59,7 @@ export async function openData(
   }
 }
 
-export function serverNeeded(): Failure {
+function serverNeeded(): Failure {
   const found = "what a log amounts to, beside the whole of it, is known only by a replay";
   return new Failure("SERVER_NEEDED", `Cannot restore to a moment between two sets: ${found}`, {
     hint: "Name a stock server with --server PATH, or restore a set: --at set:NAME.",

@@ -70,7 +70,7 @@ export function footholdAt(index: LogIndex, block: number): Foothold {
 }
 
 /** The number of the first piece of which `isPast` is true; that of all pieces where none is. */
-export function firstPiece(pieces: readonly Piece[], isPast: (piece: Piece) => boolean): number {
+function firstPiece(pieces: readonly Piece[], isPast: (piece: Piece) => boolean): number {
   let low = 0;
   let high = pieces.length;
   while (low < high) {

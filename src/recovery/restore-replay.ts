@@ -24,7 +24,12 @@
  * whatever was there before. To repeat a row of such commands from its start, after any part of it
  * has been done, gives what doing it once gives: what the part has left over is set or removed again
  * on the way. It may meet a key of the type that this gets later in the row, and fail: that command
- * does not matter, since the key must have been deleted behind it.
+ * does not matter, since the key gets another type behind it. Commands for expiries do nothing where
+ * their key or field is missing; but then servers do not pass them on, so a log has none.
+ *
+ * There is one thing that such a row does without saying so: with its last element a collection goes,
+ * and its expiry with it. When that is repeated, there may be an element of later, and the expiry
+ * stays. So a batch with PEXPIREAT and with a command that removes elements is a transaction.
  *
  * INVARIANTS
  *
@@ -54,6 +59,8 @@ const repeatable: readonly (readonly string[] | undefined)[] = byLength([
   ...["set", "del", "unlink", "mset", "setrange", "setbit", "pexpireat", "persist", "select"],
   ...["hset", "hmset", "hdel", "hpexpireat", "hpersist", "sadd", "srem", "zadd", "zrem"],
 ]);
+/** Of them, those that may remove a collection with its last element. */
+const removing: ReadonlySet<string> = new Set(["hdel", "srem", "zrem"]);
 
 function byLength(names: readonly string[]): string[][] {
   const lists: string[][] = [];
@@ -87,6 +94,8 @@ export class LogCommands {
   #size = 0;
   #parts: Uint8Array[] = [];
   #isRepeatable = true;
+  #hasExpiry = false;
+  #hasRemoval = false;
   #hasSwap = false;
   /** The database that is selected. */
   #now: number | undefined;
@@ -147,7 +156,11 @@ export class LogCommands {
     const scanner = this.#scanner;
     if (!scanner.argument(0, this.#slice)) return false;
     const name = repeatable[this.#slice.length]?.find(this.#isName);
-    if (name !== "zadd") return name !== undefined;
+    if (name === undefined) return false;
+    if (name === "pexpireat") this.#hasExpiry = true;
+    else if (removing.has(name)) this.#hasRemoval = true;
+    if (this.#hasExpiry && this.#hasRemoval) return false;
+    if (name !== "zadd") return true;
     const score = scanner.argument(2, this.#slice) ? this.#slice.bytes[this.#slice.start] : 0;
     // A sign, a point or a digit: no option.
     return score !== undefined && score >= 43 && score <= 57;
@@ -172,6 +185,8 @@ export class LogCommands {
     this.#size = 0;
     this.#replies = 0;
     this.#isRepeatable = true;
+    this.#hasExpiry = false;
+    this.#hasRemoval = false;
     this.#hasSwap = false;
     if (this.#now === undefined) return;
     this.#body.command("SELECT", this.#now);

@@ -166,7 +166,7 @@ async function readInfo(connection: Connection): Promise<Info> {
 }
 
 /** What a server of some version takes. */
-export function targetOfServer(info: Info): Target {
+function targetOfServer(info: Info): Target {
   const version = versionOf(info);
   if (info.has("valkey_version")) return version >= 9 ? "valkey:9" : "valkey:8";
   if (version >= 8) return "redis:8";

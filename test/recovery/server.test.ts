@@ -6,6 +6,7 @@ import { type Address, parseAddress } from "../../src/link/address.ts";
 import { type Plan, planRestore } from "../../src/recovery/plan.ts";
 import { restoreToServer } from "../../src/recovery/restore-server.ts";
 import type { RestoreTarget } from "../../src/recovery/target.ts";
+import { ClusterNodes } from "../record/cluster-nodes.ts";
 import { randomFrom } from "../record/workload.ts";
 import { findServer, missingServers, type RunningServer, startServer } from "../support/servers.ts";
 import { Archived } from "./archived.ts";
@@ -211,4 +212,109 @@ test("keys are chosen, renamed, and put among others", {
   await client.call("SELECT", 3);
   assert.equal(String(await client.call("GET", "old:key:4")), "value 4");
   assert.equal(await client.call("DBSIZE"), 4);
+});
+
+test("a set, and a moment, are restored to a cluster, keys by their slots", {
+  skip: missingServers("redis-7.0"),
+}, async () => {
+  const program = findServer("redis-7.0")?.bin.server;
+  assert.ok(program);
+  await using cluster = await ClusterNodes.start("redis-7.0", 3);
+  const [first] = cluster.nodes;
+  assert.ok(first);
+  const archived = await archiveOf(["SET {tag}a 1", "RENAME {tag}a b", "DEL key:7"], makeRdb(1000));
+  const address = parseAddress(`redis://127.0.0.1:${first.port}`);
+  const plan = await planOf(archived, { kind: "latest" });
+  await assert.rejects(restoreToServer(archived.view, plan, address), { code: "SERVER_NEEDED" });
+  const restored = await restoreToServer(archived.view, plan, address, { server: program });
+  assert.equal(restored.servers.length, 3);
+  const sizes: number[] = [];
+  for (const { client } of cluster.nodes) {
+    const role = String(await client.call("INFO", "replication"));
+    if (/role:master/.test(role)) sizes.push(Number(await client.call("DBSIZE")));
+  }
+  assert.equal(
+    sizes.reduce((sum, size) => sum + size, 0),
+    1000,
+  );
+  assert.ok(sizes.every((size) => size > 200));
+});
+
+test("a row of repeatable commands, repeated behind any part of it, gives the same", {
+  skip: missingServers("redis-8.0"),
+}, async () => {
+  await using server = await startServer("redis-8.0");
+  const { client } = server;
+  const random = randomFrom(seed);
+  const below = (count: number) => Math.floor(random() * count);
+  const pick = <T>(items: readonly T[]): T => items[below(items.length)] as T;
+  /** In one row there are either expiries or removals of elements: see LogCommands. */
+  const makeRow = (length: number): string[][] => {
+    const without = below(2) === 0 ? /^PEXPIREAT$/ : /^(HDEL|SREM|ZREM)$/;
+    const row: string[][] = [];
+    while (row.length < length) {
+      const command = make();
+      if (!without.test(command[0] ?? "")) row.push(command);
+    }
+    return row;
+  };
+  const make = (): string[] => {
+    const [key, one, other] = [`k${below(3)}`, `f${below(3)}`, `f${below(3)}`];
+    return pick([
+      ["SET", key, one],
+      ["DEL", key, `k${below(3)}`],
+      ["MSET", key, one, `k${below(3)}`, other],
+      ["SETRANGE", key, String(below(6)), one],
+      ["SETBIT", key, String(below(40)), String(below(2))],
+      ["PEXPIREAT", key, String(farMs + below(5))],
+      ["PERSIST", key],
+      ["HSET", key, one, other],
+      ["HDEL", key, one, other],
+      ["HPEXPIREAT", key, String(farMs + below(5)), "FIELDS", "1", one],
+      ["HPERSIST", key, "FIELDS", "1", one],
+      ["SADD", key, one, other],
+      ["SREM", key, one, other],
+      ["ZADD", key, String(below(9)), one],
+      ["ZREM", key, one, other],
+      ["SELECT", String(below(2))],
+    ]);
+  };
+  /** A log has only what had an effect: servers pass nothing else on. */
+  const runAll = async (row: readonly string[][]) => {
+    const done: string[][] = [];
+    for (const command of row) {
+      const reply = await client.ask(...command);
+      if (reply instanceof Error) assert.match(reply.message, /^WRONGTYPE/);
+      else if (!/PE/.test(command[0] ?? "") || [reply].flat()[0] === 1) done.push(command);
+    }
+    return done;
+  };
+  for (let round = 0; round < 150; round++) {
+    const before = [["SELECT", "0"], ...Array.from({ length: 10 }, make), ["SELECT", "0"]];
+    await client.call("FLUSHALL");
+    await runAll(before);
+    const row = await runAll(makeRow(25));
+    const digest = await server.debugDigest();
+    const times = await client.pipeline([
+      ["PEXPIRETIME", "k0"],
+      ["PEXPIRETIME", "k1"],
+    ]);
+    await client.call("FLUSHALL");
+    await runAll(before);
+    await runAll(row.slice(0, below(row.length + 1)));
+    await client.call("SELECT", 0);
+    await runAll(row);
+    assert.equal(
+      await server.debugDigest(),
+      digest,
+      `round ${round}: ${JSON.stringify({ before, row })}`,
+    );
+    assert.deepEqual(
+      await client.pipeline([
+        ["PEXPIRETIME", "k0"],
+        ["PEXPIRETIME", "k1"],
+      ]),
+      times,
+    );
+  }
 });

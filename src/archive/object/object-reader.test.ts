@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { zstdDecompressSync } from "node:zlib";
+import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import fc from "fast-check";
 import {
   borrowed,
@@ -123,7 +123,12 @@ for (const options of [{}, { key }] as const) {
   });
 }
 
-test("a plain object decompresses with zstd", async () => {
+/** Node 24's stops behind the first of several frames. The `zstd` command is asked elsewhere. */
+const readsAllFrames =
+  zstdDecompressSync(Buffer.concat([zstdCompressSync("a"), zstdCompressSync("b")])).length === 2;
+const skip = readsAllFrames ? false : "the zlib of this Node reads one frame only";
+
+test("a plain object decompresses with zstd", { skip }, async () => {
   const log = makeLog(300);
   const { object } = await archive(log);
   assert.deepEqual(zstdDecompressSync(object), Buffer.from(log));
