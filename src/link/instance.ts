@@ -54,6 +54,14 @@ export function parseInfo(text: string): Info {
   return fields;
 }
 
+/** Product and version, "redis 8.0.2"; "" where INFO does not say. */
+export function productOf(info: Info): string {
+  // Valkey tells under Redis's name the version that it is compatible with.
+  const valkey = info.get("valkey_version");
+  const redis = info.get("redis_version");
+  return valkey !== undefined ? `valkey ${valkey}` : redis !== undefined ? `redis ${redis}` : "";
+}
+
 /** A single server, and what it knows of the others. */
 export function standaloneInstance(info: Info, endpoint: Endpoint): Instance {
   const key = formatEndpoint(endpoint);

@@ -14,7 +14,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Failure } from "../base/errors.ts";
 import { type Address, type Endpoint, formatAddress, formatEndpoint } from "./address.ts";
-import { Connection, type ConnectOptions } from "./connection.ts";
+import { Connection, type ConnectOptions, errorText } from "./connection.ts";
 import {
   clusterInstances,
   compareInstances,
@@ -217,4 +217,10 @@ export async function readInfo(connection: Connection): Promise<Info> {
     connection.ask("INFO", "replication"),
   ]);
   return parseInfo(replies.map((reply) => textOf(reply) ?? "").join(""));
+}
+
+/** A section of INFO; empty for a user who may not ask. */
+export async function askInfo(connection: Connection, section: string): Promise<Info> {
+  const reply = await connection.call("INFO", section);
+  return parseInfo(errorText(reply) === undefined ? (textOf(reply) ?? "") : "");
 }

@@ -25,10 +25,10 @@ import type { Clock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
 import type { Position } from "../codec/aof/annotation.ts";
 import type { Endpoint } from "../link/address.ts";
-import { Connection, type ConnectOptions, errorText } from "../link/connection.ts";
-import { type Info, parseInfo, resumePosition } from "../link/instance.ts";
+import { Connection, type ConnectOptions } from "../link/connection.ts";
+import { productOf, resumePosition } from "../link/instance.ts";
 import { ReplicaLink } from "../link/replica-link.ts";
-import { textOf } from "../link/reply-values.ts";
+import { askInfo } from "../link/topology.ts";
 import type { BaseWriter, Spool } from "../log/spool.ts";
 import { SnapshotWatch } from "./snapshot-watch.ts";
 import { SourceClock } from "./source-clock.ts";
@@ -130,7 +130,7 @@ export class Recorder {
     return this.#source;
   }
 
-  /** What the source says its version is; "" before it was asked. */
+  /** What the source says it is, "valkey 9.1.2"; "" before it was asked. */
   get sourceVersion(): string {
     return this.#version;
   }
@@ -180,7 +180,7 @@ export class Recorder {
     const { endpoint, why } = source;
     await using control = await Connection.open(endpoint, { ...connect, signal });
     const info = await askInfo(control, "server");
-    this.#version = info.get("valkey_version") ?? info.get("redis_version") ?? "";
+    this.#version = productOf(info);
     this.#source = control.name;
     onEvent({ kind: "connected", source: control.name, why, version: this.#version });
     await this.#askTime(control);
@@ -423,13 +423,7 @@ function isFinal({ code }: Failure): boolean {
   return code === "REPLICATION_REFUSED" || code === "SERVER_DENIED" || code === "TLS_FAILED";
 }
 
-/** A section of INFO; empty for a user who may not ask. */
-async function askInfo(control: Connection, section: string): Promise<Info> {
-  const reply = await control.call("INFO", section);
-  return parseInfo(errorText(reply) === undefined ? (textOf(reply) ?? "") : "");
-}
-
 function isBefore7(version: string): boolean {
-  const major = Number(/^\d+/.exec(version)?.[0]);
+  const major = Number(/^\w+ (\d+)/.exec(version)?.[1]);
   return major < 7;
 }

@@ -30,9 +30,10 @@ import type { Position } from "../codec/aof/annotation.ts";
 import { RdbReader } from "../codec/rdb/reader.ts";
 import type { Endpoint } from "../link/address.ts";
 import { Connection, type ConnectOptions, errorText } from "../link/connection.ts";
-import { type Info, parseInfo } from "../link/instance.ts";
+import { type Info, productOf } from "../link/instance.ts";
 import { ReplicaLink } from "../link/replica-link.ts";
 import { itemsOf, numberOf, textOf } from "../link/reply-values.ts";
+import { askInfo } from "../link/topology.ts";
 import { Latencies } from "./latencies.ts";
 import { SourceClock } from "./source-clock.ts";
 
@@ -221,11 +222,10 @@ async function readFacts(control: Connection): Promise<SnapshotSourceFacts> {
     ...(await askInfo(control, "server")),
     ...(await askInfo(control, "replication")),
   ]);
-  const version = info.get("valkey_version") ?? info.get("redis_version") ?? "";
   return {
     name: control.name,
     role: info.get("role") === "slave" ? "replica" : "master",
-    version: info.has("valkey_version") ? `valkey ${version}` : version && `redis ${version}`,
+    version: productOf(info),
   };
 }
 
@@ -397,12 +397,6 @@ class Watch implements AsyncDisposable {
     await this.#control[Symbol.asyncDispose]();
     await this.#running;
   }
-}
-
-/** A section of INFO; empty for a user who may not ask. */
-async function askInfo(control: Connection, section: string): Promise<Info> {
-  const reply = await control.call("INFO", section);
-  return parseInfo(errorText(reply) === undefined ? (textOf(reply) ?? "") : "");
 }
 
 async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {

@@ -38,7 +38,7 @@ function renderShards(shards: readonly ShardStatus[]): string[] {
 function toPairs(status: Status): (readonly [string, string])[] {
   const pairs: (readonly [string, string])[] = [
     ["state", status.state],
-    ["source", `${status.source}, version ${status.sourceVersion || "unknown"}`],
+    ["source", `${status.source}, ${status.sourceVersion || "version unknown"}`],
     ["history", status.replicationId ?? "none yet"],
     ["received", String(status.receivedOffset)],
     ["written", String(status.writtenOffset ?? "-")],
