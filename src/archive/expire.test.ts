@@ -124,11 +124,11 @@ suite("applyExpiry()", () => {
           check: async () => {
             isAsked = true;
             isLost = left-- === 0;
-            if (isLost) throw new Failure("STORE_DENIED", "lost");
+            if (isLost) throw new Failure("LEASE_LOST", "lost");
           },
         };
         await applyExpiry(memoryRepository(store), plan, guard).catch((error: Failure) => {
-          assert.equal(error.code, "STORE_DENIED");
+          assert.equal(error.code, "LEASE_LOST");
         });
       }),
     );

@@ -69,7 +69,7 @@ for (const isConditional of [true, false]) {
           message.startsWith(`${who}, since ${since}; its last sign of life was at `),
           message,
         );
-        assert.equal((error as { code?: string }).code, "FILE_EXISTS");
+        assert.equal((error as { code?: string }).code, "LEASE_HELD");
         return true;
       });
       await first.check();
@@ -82,7 +82,7 @@ for (const isConditional of [true, false]) {
       await clock.pass(50 * ttlMs);
       await lease.check();
       assert.equal(names().length, 2, names().join());
-      await assert.rejects(after(clock, ttlMs, acquire("b")), { code: "FILE_EXISTS" });
+      await assert.rejects(after(clock, ttlMs, acquire("b")), { code: "LEASE_HELD" });
       await lease.release();
     });
 
@@ -114,7 +114,7 @@ for (const isConditional of [true, false]) {
       const lease = await taking;
       assert.equal(lease.epoch, 2);
       await assert.rejects(lost.check(), {
-        code: "STORE_DENIED",
+        code: "LEASE_LOST",
         message: /b, process .* has taken over$/,
       });
       assert.ok(lost.isLost && lost.signal.aborted);
@@ -142,10 +142,10 @@ for (const isConditional of [true, false]) {
       const { clock, acquire } = world(isConditional);
       const first = await after(clock, 5000, acquire("a", { holder: "spool 1" }));
       const again = await after(clock, 5000, acquire("a", { holder: "spool 1" }));
-      await assert.rejects(first.check(), { code: "STORE_DENIED" });
+      await assert.rejects(first.check(), { code: "LEASE_LOST" });
       await again.check();
       await assert.rejects(after(clock, ttlMs, acquire("b", { holder: "spool 2" })), {
-        code: "FILE_EXISTS",
+        code: "LEASE_HELD",
       });
       await again.release();
       await first.release();
@@ -155,7 +155,7 @@ for (const isConditional of [true, false]) {
       const { clock, acquire } = world(isConditional);
       const first = await after(clock, 5000, acquire("a"));
       const second = await after(clock, 5000, acquire("b", { steal: true }));
-      await assert.rejects(first.check(), { code: "STORE_DENIED" });
+      await assert.rejects(first.check(), { code: "LEASE_LOST" });
       await second.check();
       await second.release();
       await first.release();
@@ -227,6 +227,6 @@ test("a lease whose objects were removed is lost after a while", async () => {
     await clock.pass(ttlMs / 3);
     for (const name of [...store.objects.keys()]) store.objects.delete(name);
   }
-  await assert.rejects(lease.check(), { code: "STORE_DENIED", message: /was removed$/ });
+  await assert.rejects(lease.check(), { code: "LEASE_LOST", message: /was removed$/ });
   await lease.release();
 });

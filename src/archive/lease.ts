@@ -117,7 +117,7 @@ export class Lease implements AsyncDisposable {
   /**
    * Waits until it can be told whether another writer is alive: at most about `ttlMs`.
    *
-   * @throws Failure FILE_EXISTS, naming the other one
+   * @throws Failure LEASE_HELD, naming the other one
    */
   static async acquire(
     repository: Repository,
@@ -163,7 +163,7 @@ export class Lease implements AsyncDisposable {
   /**
    * To be called before each write and each deletion.
    *
-   * @throws Failure STORE_DENIED where another writer has taken over; STORE_BUSY where that cannot be
+   * @throws Failure LEASE_LOST where another writer has taken over; STORE_BUSY where that cannot be
    *   told
    */
   async check(signal?: AbortSignal): Promise<void> {
@@ -198,7 +198,7 @@ export class Lease implements AsyncDisposable {
   #lose(found: string): Failure {
     const { book } = this.#held;
     const message = `Cannot write "${book.instance}" in ${book.storeName}: ${found}`;
-    this.#failure ??= new Failure("STORE_DENIED", message, {
+    this.#failure ??= new Failure("LEASE_LOST", message, {
       hint: "One writer an instance: stop one of both, and start the other again.",
     });
     this.#lost.abort(this.#failure);
@@ -261,7 +261,7 @@ class Watch {
     this.#options = options;
   }
 
-  /** What is there when the next epoch may be claimed. @throws Failure FILE_EXISTS */
+  /** What is there when the next epoch may be claimed. @throws Failure LEASE_HELD */
   async untilFree(): Promise<LeaseState | undefined> {
     const { clock, signal, steal, holder: ownHolder } = this.#options;
     const book = this.#book;
@@ -282,7 +282,7 @@ class Watch {
   }
 }
 
-/** Waits until all claims of the epoch are listed. @throws Failure FILE_EXISTS where another is first */
+/** Waits until all claims of the epoch are listed. @throws Failure LEASE_HELD where another is first */
 async function settle(own: Held, { signal, settleMs = defaultSettleMs }: LeaseOptions) {
   const { book, mark, object, clock } = own;
   let isFirst = false;
@@ -307,7 +307,7 @@ function held(book: LeaseBook, state: LeaseState | undefined, claim: Claim | und
   const beat =
     state === undefined ? "" : `; its last sign of life was at ${toDate(state.lastBeatMs)}`;
   const message = `Cannot write "${book.instance}" in ${book.storeName}: ${describe(claim)} does${since}${beat}`;
-  return new Failure("FILE_EXISTS", message, {
+  return new Failure("LEASE_HELD", message, {
     hint: "Stop that writer. If it is gone for good, it may be taken over by force.",
   });
 }

@@ -94,11 +94,11 @@ suite("openRepository()", () => {
     const store = sharedStore();
     await initRepository(store, { ...quick, key: first });
     await assert.rejects(openRepository(store), {
-      code: "USAGE",
+      code: "KEY_NEEDED",
       message: 'Cannot read the repository memory: it is encrypted with key "first"',
     });
     const wrong = openRepository(store, { keys: () => second.key });
-    await assert.rejects(wrong, { code: "USAGE", message: /another one$/ });
+    await assert.rejects(wrong, { code: "KEY_NEEDED", message: /another one$/ });
     const right = await openRepository(store, { keys: () => first.key });
     assert.deepEqual(right.key, first);
   });

@@ -109,7 +109,7 @@ export async function initRepository(store: Store, options: InitOptions = {}): P
  * Opens a repository.
  *
  * @throws Failure OBJECT_MISSING where there is none, DATA_UNSUPPORTED where it is of a newer format,
- *   USAGE where a key is missing or another one
+ *   KEY_NEEDED
  */
 export async function openRepository(
   store: Store,
@@ -191,7 +191,7 @@ export function writerOptions({ key, level }: Repository): WriterOptions {
   return { ...(key === undefined ? {} : { key }), ...(level === undefined ? {} : { level }) };
 }
 
-/** An archived object. @throws Failure OBJECT_MISSING, DATA_CORRUPT, USAGE where a key is missing */
+/** An archived object. @throws Failure OBJECT_MISSING, DATA_CORRUPT, KEY_NEEDED */
 export async function openObject(
   { store, keys }: Repository,
   object: string,

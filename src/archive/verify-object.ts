@@ -47,7 +47,7 @@ export type VerifyObjectOptions = Abortable & {
 
 const attempts = 2;
 
-/** @throws Failure that says nothing of the object: STORE_BUSY, ABORTED; USAGE where a key is missing */
+/** @throws Failure that says nothing of the object: STORE_BUSY, ABORTED; KEY_NEEDED */
 export async function verifyObject(
   repository: Readable,
   object: { readonly name: string; readonly sizeBytes: number },

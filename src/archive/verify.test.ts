@@ -204,7 +204,7 @@ suite("verify of what is damaged", () => {
     const { repository, store, sets } = copyOf(sealed);
     const locked = { ...repository, keys: () => undefined };
     await assert.rejects(verifySet(locked, instance, sets[0], options), {
-      code: "USAGE",
+      code: "KEY_NEEDED",
       message: /encrypted with key "k"/,
     });
     assert.ok(store.objects.has(setObject(instance, sets[0], "verified")));

@@ -22,6 +22,14 @@ const kinds = {
   STORE_FAILED: { exit: 20, hint: "Look into the log of the storage, or check its disk." },
   STORE_DENIED: { exit: 21, hint: "Check the credentials and what they may do." },
   STORE_UNFIT: { exit: 22, hint: "Choose a storage that does what S3 does." },
+  LEASE_HELD: { exit: 23, hint: "Stop the other writer, or take over with `up --steal`." },
+  LEASE_LOST: {
+    exit: 24,
+    hint: "Another writer has taken over: see who, before this one is started.",
+  },
+  OUTSIDE_WINDOWS: { exit: 25, hint: "`tidemark status` says what can be restored." },
+  TARGET_NOT_EMPTY: { exit: 26, hint: "Empty it with `--overwrite`, or choose another." },
+  KEY_NEEDED: { exit: 27, hint: "Name the key that it was encrypted with." },
   STORE_BUSY: { exit: 75, hint: "Check that the storage can be reached; then try again." },
   SERVER_BUSY: { exit: 75, hint: "Nothing was changed; try again." },
 } as const satisfies Record<string, { exit: number; hint: string }>;

@@ -144,7 +144,7 @@ export function outsideFailure({ target, found, windows, before, after }: Outsid
     ...(nearest.length === 0 ? [] : [`The nearest moments: ${nearest.join(", ")}.`]),
   ].join("\n");
   const message = `Cannot restore to ${formatTarget(target)}: ${found}`;
-  return new Failure("OBJECT_MISSING", message, { hint });
+  return new Failure("OUTSIDE_WINDOWS", message, { hint });
 }
 
 class Planner {

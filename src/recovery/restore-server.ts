@@ -103,7 +103,7 @@ type Node = {
   readonly lane: Lane;
 };
 
-/** @throws Failure of the servers and of the archive; FILE_EXISTS where they are not empty */
+/** @throws Failure of the servers and of the archive; TARGET_NOT_EMPTY */
 export async function restoreToServer(
   view: ArchiveView,
   plan: Plan,
@@ -264,7 +264,7 @@ class ServerJob {
     if (!isSame) {
       if (this.#options.overwrite) return undefined;
       const message = "Cannot restore: another restore into this server was cut off";
-      throw new Failure("FILE_EXISTS", message, {
+      throw new Failure("TARGET_NOT_EMPTY", message, {
         hint: "Repeat that one to go on with it, or empty the server with --overwrite.",
       });
     }
@@ -289,7 +289,7 @@ class ServerJob {
     );
     if (taken.length > 0 && !overwrite && conflict === undefined) {
       const names = taken.map(({ endpoint }) => formatEndpoint(endpoint)).join(", ");
-      throw new Failure("FILE_EXISTS", `Cannot restore into ${names}: there are keys`, {
+      throw new Failure("TARGET_NOT_EMPTY", `Cannot restore into ${names}: there are keys`, {
         hint: "Empty it with --overwrite, or keep what is there with --conflict skip|overwrite|fail.",
       });
     }

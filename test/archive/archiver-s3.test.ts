@@ -52,10 +52,10 @@ for (const [id, start] of [
       assert.equal(lines.length, 2);
 
       const taken = await Lease.acquire(repository, instance, { owner: "another", steal: true });
-      await assert.rejects(lease.check(), { code: "STORE_DENIED", message: /another, process/ });
+      await assert.rejects(lease.check(), { code: "LEASE_LOST", message: /another, process/ });
       appendBatch(spool, 5000);
       await spool.flush();
-      await assert.rejects(archiver.shipNow(), { code: "STORE_DENIED" });
+      await assert.rejects(archiver.shipNow(), { code: "LEASE_LOST" });
       await taken.check();
       await taken.release();
     });

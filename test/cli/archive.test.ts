@@ -74,7 +74,7 @@ suite("the archive from the command line", { skip, concurrency: true }, () => {
     await third.call("SET", "here", "already");
     const to = ["--to", `unix://${third.socketPath}`] as const;
     const refused = await site.run("restore", "db1", ...at, ...to);
-    assert.equal(refused.status, 8);
+    assert.equal(refused.status, 26);
     const { safety, keys } = await site.json("restore", "db1", ...at, ...to, "--overwrite");
     assert.equal(await third.debugDigest(), digest);
     assert.equal(keys, 50);
@@ -90,7 +90,7 @@ suite("the archive from the command line", { skip, concurrency: true }, () => {
     const tar = await site.json("download", "db1", ...at, join(folder.path, "db1.tar.zst"));
     assert.equal(tar.instance, "db1");
     const outside = await site.run("restore", "db1", "--at", "3d ago", "--dry-run");
-    assert.equal(outside.status, 19);
+    assert.equal(outside.status, 25);
     assert.match(outside.stderr, /hint: The nearest: --at .* What can be restored: .* to /);
 
     const began = performance.now();
@@ -179,7 +179,7 @@ suite("the archive from the command line", { skip, concurrency: true }, () => {
     const object = `instances/db1/sets/${set}/snapshot.rdb.zst`;
     assert.ok(!readFileSync(join(repository, object)).includes("REDIS"));
     const without = await tidemark("cat", object, "--repo", repository);
-    assert.equal(without.status, 2);
+    assert.equal(without.status, 27);
     assert.match(without.stderr, /encrypted with key "k1"/);
     const plain = await tidemark("cat", object, "--repo", repository, "--key-file", key);
     assert.match(plain.stdout, /^REDIS/);

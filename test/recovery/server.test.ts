@@ -165,7 +165,7 @@ test("a server with keys is refused, and so is one with another restore cut off"
   await server.client.call("SET", "mine", 1);
   const restore = (options = {}) =>
     restoreToServer(archived.view, plan, addressOf(server), options);
-  await assert.rejects(restore(), { code: "FILE_EXISTS" });
+  await assert.rejects(restore(), { code: "TARGET_NOT_EMPTY" });
   assert.equal(await server.client.call("DBSIZE"), 1);
   await assert.rejects(
     restore({ overwrite: true, safety: () => Promise.reject(new Error("no")) }),

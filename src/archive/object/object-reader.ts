@@ -84,7 +84,7 @@ export class ObjectReader {
   /**
    * Reads the index: mostly in one read, two where the object is encrypted or large.
    *
-   * @throws Failure DATA_CORRUPT, DATA_UNSUPPORTED; USAGE where the key is missing or another one
+   * @throws Failure DATA_CORRUPT, DATA_UNSUPPORTED; KEY_NEEDED
    */
   static async open(source: ObjectSource, keys?: KeyRing): Promise<ObjectReader> {
     const { name, sizeBytes } = source;

@@ -39,12 +39,12 @@ test("open() finds the key by the id in the header", () => {
 test("open() says which key is missing, or that it is another one", () => {
   const { header } = Sealing.create("rdb", key);
   assert.throws(() => Sealing.open(header, "o", undefined), {
-    code: "USAGE",
+    code: "KEY_NEEDED",
     message: 'Cannot read o: it is encrypted with key "k1"',
   });
-  assert.throws(() => Sealing.open(header, "o", () => undefined), { code: "USAGE" });
+  assert.throws(() => Sealing.open(header, "o", () => undefined), { code: "KEY_NEEDED" });
   assert.throws(() => Sealing.open(header, "o", () => Buffer.alloc(32, 2)), {
-    code: "USAGE",
+    code: "KEY_NEEDED",
     message: 'Cannot read o: the key given as "k1" is another one',
   });
   assert.throws(() => Sealing.open(header, "o", () => Buffer.alloc(31)), { code: "USAGE" });

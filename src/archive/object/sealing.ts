@@ -92,23 +92,27 @@ export class Sealing {
    * For an object that starts with `bytes`: its header and perhaps more.
    *
    * @param name for messages
-   * @throws Failure DATA_CORRUPT, DATA_UNSUPPORTED; USAGE where the key is missing or another one
+   * @throws Failure DATA_CORRUPT, DATA_UNSUPPORTED; KEY_NEEDED
    */
   static open(bytes: Uint8Array, name: string, keys: KeyRing | undefined): Sealing {
     const header = readHeader(bytes, name);
     const id = toLatin1(header, fixedBytes, header.length - 4);
     const key = keys?.(id);
     if (key === undefined) {
-      throw new Failure("USAGE", `Cannot read ${name}: it is encrypted with key "${id}"`, {
+      throw new Failure("KEY_NEEDED", `Cannot read ${name}: it is encrypted with key "${id}"`, {
         hint: `Give the key that has the id "${id}".`,
       });
     }
     checkKey(id, key);
     const { own, check } = derive(key, header);
     if (!timingSafeEqual(check, header.subarray(checkAt, fixedBytes))) {
-      throw new Failure("USAGE", `Cannot read ${name}: the key given as "${id}" is another one`, {
-        hint: `Give the key that had the id "${id}" when the object was written.`,
-      });
+      throw new Failure(
+        "KEY_NEEDED",
+        `Cannot read ${name}: the key given as "${id}" is another one`,
+        {
+          hint: `Give the key that had the id "${id}" when the object was written.`,
+        },
+      );
     }
     return new Sealing(header, own);
   }

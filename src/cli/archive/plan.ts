@@ -31,7 +31,7 @@ export function viewOf({ repository }: Place): ArchiveView {
   };
 }
 
-/** @throws Failure USAGE; OBJECT_MISSING with the windows, where it cannot be restored */
+/** @throws Failure USAGE; OUTSIDE_WINDOWS with the windows, where it cannot be restored */
 export async function findPlan(place: Place, at: string): Promise<Plan> {
   const target = parseTarget(at, systemClock.now());
   const catalogue = await readCatalogue(place.repository.store, place.instance);
