@@ -172,7 +172,7 @@ suite("the archive from the command line", { skip, concurrency: true }, () => {
     const site = new Site(folder.path, server.socketPath);
     const text = readFileSync(site.config, "utf8");
     const encryption = "encryption: {id: k1, key: {file: key}}";
-    writeFileSync(site.config, text.replace("./repository}", `./repository, ${encryption}}`));
+    writeFileSync(site.config, text.replace(/"\.\/repository"}/, `./repository, ${encryption}}`));
     await tidemark("init", repository, "--key-file", key, "--key-id", "k1");
     await write(server, "secret", 10);
     const { set } = await site.json("backup", "db1");
