@@ -114,7 +114,9 @@ class PieceQueue {
 
   async #open({ object, sizeBytes }: Piece, readsAll: boolean): Promise<OpenPiece> {
     const reader = await this.#view.openObject(object, sizeBytes);
-    return readsAll ? { reader, chunks: await Array.fromAsync(reader.rawBytes()) } : { reader };
+    return readsAll
+      ? { reader, chunks: await Array.fromAsync(reader.rawBytes({ sums: false })) }
+      : { reader };
   }
 }
 
@@ -152,7 +154,7 @@ class PiecePart {
     this.#end = rawStarts[to] as number;
     const after = bounds.after ?? foothold.after;
     this.#log = new LogScanner({ offset: this.#start, ...(after && { after }) });
-    this.#chunks = chunks ?? reader.rawBytes({ from: foothold.block, to });
+    this.#chunks = chunks ?? reader.rawBytes({ from: foothold.block, to, sums: false });
     this.#reader = reader;
     this.#piece = piece;
     this.#bounds = bounds;

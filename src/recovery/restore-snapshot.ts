@@ -37,7 +37,13 @@ export async function openSnapshot(view: ArchiveView, { set }: Plan): Promise<Sn
     throw new Failure("DATA_CORRUPT", `Cannot restore set "${set.name}": ${found}`);
   }
   const { rawBytes, magic, keys } = index;
-  return { name: reader.name, rawBytes, magic, keys, bytes: () => reader.rawBytes() };
+  return {
+    name: reader.name,
+    rawBytes,
+    magic,
+    keys,
+    bytes: () => reader.rawBytes({ sums: false }),
+  };
 }
 
 const chosenFirst: readonly Target[] = [

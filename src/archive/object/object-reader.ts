@@ -7,7 +7,8 @@
  * INVARIANTS
  *
  *   1. No raw byte is given before the CRC of its frame (and, where it is encrypted, its tag) was
- *      found right. All of an object is also held against the SHA-256 of the file: at its end.
+ *      found right. All of an object is also held against the SHA-256 of the file, at its end, unless
+ *      the caller has no time for that.
  *   2. Damage names the object, the block, and the offset in the object.
  *   3. Memory: two frames, and the filters from when one is asked for.
  */
@@ -42,6 +43,11 @@ export type BlockRange = {
   readonly from?: number;
   /** The block behind the last one; by default, all are read. */
   readonly to?: number;
+  /**
+   * False: what is read is not held against the SHA-256 of the file, which takes as long as all the rest.
+   * Each frame has a CRC of its own, and one of zstd's.
+   */
+  readonly sums?: boolean;
 };
 
 /** Read at once from an object's end: holds the index, without filters, of some gigabytes. */
@@ -120,9 +126,10 @@ export class ObjectReader {
   async *rawBytes({
     from = 0,
     to = this.index.blocks.length,
+    sums = true,
   }: BlockRange = {}): AsyncGenerator<Uint8Array> {
     const isWhole = from === 0 && to === this.index.blocks.length;
-    const sum = isWhole ? createHash("sha256") : undefined;
+    const sum = isWhole && sums ? createHash("sha256") : undefined;
     const jobs: Promise<Uint8Array>[] = [];
     for await (const frame of this.#frames(from, to)) {
       const job = this.#open(frame);
