@@ -20,6 +20,8 @@ import { refusal } from "../link/refusal.ts";
 import { Wire } from "../link/wire.ts";
 
 export type PipelineOptions = ConnectOptions & {
+  /** What CLIENT LIST shows it as. */
+  readonly clientName?: string;
   /** Whether an error is one that may be; `number` counts all commands from 0. Default: none may. */
   readonly allows?: (error: string, number: number) => boolean;
 };
@@ -56,6 +58,10 @@ export class Pipeline implements AsyncDisposable {
       if (password !== undefined) {
         const user = credentials?.user;
         encoder.command("AUTH", ...(user === undefined ? [] : [user]), password);
+        await pipeline.send([encoder.take()], 1);
+      }
+      if (options.clientName !== undefined) {
+        encoder.command("CLIENT", "SETNAME", options.clientName);
         await pipeline.send([encoder.take()], 1);
       }
       if (database !== 0) {

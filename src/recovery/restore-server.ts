@@ -22,14 +22,16 @@
  * managed ones may not, and clusters cannot. To replay a log into a cluster: commands with keys
  * of several slots would have to be taken apart, which most cannot be.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Clock } from "../base/clock.ts";
 import { systemClock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
 import type { Target } from "../codec/rdb/model.ts";
 import { type Address, type Endpoint, formatEndpoint } from "../link/address.ts";
-import { Connection, type ConnectOptions } from "../link/connection.ts";
+import { Connection, type ConnectOptions, errorText } from "../link/connection.ts";
 import { clusterInstances, type Info, parseInfo, type SlotRange } from "../link/instance.ts";
-import { textOf } from "../link/reply-values.ts";
+import { refusal } from "../link/refusal.ts";
+import { itemsOf, textOf } from "../link/reply-values.ts";
 import { Topology } from "../link/topology.ts";
 import { type ExpiryPolicy, KeyPipe } from "./key-pipe.ts";
 import { readLog } from "./log-reader.ts";
@@ -142,6 +144,12 @@ async function openNodes(
 }
 
 const patienceMs = 10 * 60 * 1000;
+/** What CLIENT LIST shows of a restore. */
+const clientName = "tidemark-restore";
+/** So long another one may take to be gone. */
+const othersPatienceMs = 30_000;
+const othersPollMs = 250;
+const beginning: Omit<Mark, "plan"> = { phase: "keys", keys: 0, bytes: 0, database: null };
 
 async function findFirst(
   address: Address,
@@ -184,6 +192,8 @@ class ServerJob {
   readonly #clock: Clock;
   readonly #progress: ProgressCounter;
   #skipped = 0;
+  /** Connections are named, so that another restore sees them. */
+  #isNamed = false;
   /** Commands of the pipeline up to here may have been executed before. */
   #repeated = 0;
   #keys = 0;
@@ -207,6 +217,7 @@ class ServerJob {
 
   async run(): Promise<RestoredServer> {
     for (const { info, endpoint } of this.#nodes) checkServer(info, endpoint);
+    for (const node of this.#nodes) await this.#waitForOthers(node);
     const mark = await this.#findMark();
     // What is needed is looked for before anything is changed.
     await using data = await this.#open();
@@ -248,6 +259,37 @@ class ServerJob {
     if (!this.#replays) return await openData(this.#view, this.#plan, { server, signal });
     const snapshot = await openSnapshot(this.#view, this.#plan);
     return { ...snapshot, [Symbol.asyncDispose]: async () => {} };
+  }
+
+  /**
+   * Makes sure that no other restore writes to a server: one that is under way, or one that was killed and
+   * whose commands still arrive from something in between. A user who may not use CLIENT is believed.
+   *
+   * @throws Failure SERVER_BUSY
+   */
+  async #waitForOthers({ control, endpoint }: Node): Promise<void> {
+    const named = await control.call("CLIENT", "SETNAME", clientName);
+    if (errorText(named) !== undefined) return;
+    this.#isNamed = true;
+    const own = textOf(await control.ask("CLIENT", "ID"));
+    for (const end = performance.now() + othersPatienceMs; ; ) {
+      const list = await control.call("CLIENT", "LIST");
+      const lines = errorText(list) === undefined ? (textOf(list) ?? "").split("\n") : [];
+      const isOther = (line: string) =>
+        line.includes(` name=${clientName} `) && !line.startsWith(`id=${own} `);
+      if (!lines.some(isOther)) return;
+      if (performance.now() > end) {
+        const found = "another restore is connected";
+        throw new Failure(
+          "SERVER_BUSY",
+          `Cannot restore into ${formatEndpoint(endpoint)}: ${found}`,
+          {
+            hint: `Wait until it has ended, or end it: CLIENT LIST shows it as ${clientName}.`,
+          },
+        );
+      }
+      await sleep(othersPollMs, undefined, { signal: this.#options.signal });
+    }
   }
 
   /** Where a restore of the same plan was cut off. @throws Failure where another one was */
@@ -295,17 +337,35 @@ class ServerJob {
     }
     if (taken.length > 0 && overwrite && conflict === undefined) {
       await safety?.();
-      for (const { control, info } of this.#nodes) {
-        await control.ask("FLUSHALL");
-        if (versionOf(info) >= 7) await control.ask("FUNCTION", "FLUSH");
-      }
+      for (const node of this.#nodes) await this.#empty(node);
     }
-    await this.#mark({ phase: "keys", keys: 0, bytes: 0, database: null });
+    await this.#mark(beginning);
+  }
+
+  /** Empties a server and marks it in one step: without the mark, an empty one would look whole. */
+  async #empty({ control, info, marker }: Node): Promise<void> {
+    const commands = [
+      ["MULTI"],
+      ["FLUSHALL"],
+      ...(versionOf(info) >= 7 ? [["FUNCTION", "FLUSH"]] : []),
+      ["SET", marker, this.#markOf(beginning)],
+      ["EXEC"],
+    ];
+    const replies = await Promise.all(commands.map((args) => control.ask(...args)));
+    for (const reply of itemsOf(replies.at(-1))) {
+      const error = errorText(reply);
+      if (error !== undefined) throw refusal("EXEC", control.name, error);
+    }
+  }
+
+  #markOf(mark: Omit<Mark, "plan">): string {
+    return JSON.stringify({ plan: this.#id, ...mark });
   }
 
   async #mark(mark: Omit<Mark, "plan">): Promise<void> {
-    const text = JSON.stringify({ plan: this.#id, ...mark });
-    for (const { control, marker } of this.#nodes) await control.ask("SET", marker, text);
+    for (const { control, marker } of this.#nodes) {
+      await control.ask("SET", marker, this.#markOf(mark));
+    }
   }
 
   async #openPipelines(): Promise<Pipeline[]> {
@@ -319,7 +379,13 @@ class ServerJob {
     };
     const pipelines: Pipeline[] = [];
     for (const { endpoint } of this.#nodes) {
-      const pipeline = await Pipeline.open(endpoint, { ...connect, signal, allows });
+      const clientNames = this.#isNamed ? { clientName } : {};
+      const pipeline = await Pipeline.open(endpoint, {
+        ...connect,
+        ...clientNames,
+        signal,
+        allows,
+      });
       pipelines.push(this.#stack.use(pipeline));
     }
     return pipelines;

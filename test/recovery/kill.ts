@@ -39,7 +39,6 @@ export type KillFacts = {
   folder: { nothing: number; incomplete: number; complete: number };
   server: {
     untouched: number;
-    emptied: number;
     incomplete: number;
     complete: number;
     /** Run again before anybody looked. */
@@ -56,8 +55,6 @@ export type KillOptions = {
   readonly seed: number;
   /** How much is restored: 1 is some 100 MB. */
   readonly scale: number;
-  /** How often of 1 the server stands still from before the kill until the next run asks it. */
-  readonly stalls?: number;
   readonly report?: (text: string) => void;
 };
 
@@ -82,7 +79,7 @@ export async function killRounds(options: KillOptions): Promise<KillFacts> {
   report?.(`the archive is filled: ${JSON.stringify(archive.facts)}`);
   const port = await freePort();
   await using server = await startServer(id, { conf: { port } });
-  const bed = new KillBed({ ...archive, server, port, random, folder: folder.path, options });
+  const bed = new KillBed({ ...archive, server, port, random, folder: folder.path });
   for (let round = 0; round < rounds; round++) {
     const isFolder = random() < 0.5;
     const startedMs = performance.now();
@@ -186,14 +183,13 @@ type BedOptions = Archive & {
   readonly port: number;
   readonly random: Random;
   readonly folder: string;
-  readonly options: KillOptions;
 };
 
 class KillBed {
   readonly facts: KillFacts = {
     ...{ kills: 0, late: 0, phases: {}, resumed: 0, refused: 0 },
     folder: { nothing: 0, incomplete: 0, complete: 0 },
-    server: { untouched: 0, emptied: 0, incomplete: 0, complete: 0, unseen: 0 },
+    server: { untouched: 0, incomplete: 0, complete: 0, unseen: 0 },
   };
   readonly #bed: BedOptions;
   readonly #random: Random;
@@ -285,12 +281,11 @@ class KillBed {
     if (!this.#paces.has("server")) await this.#watchServer(args, target);
     const hasBegun = async () => (await server.call("EXISTS", marker)) === 1;
     const seen: string[] = [];
-    const isStalled = this.#random() < (this.#bed.options.stalls ?? 0);
     for (let kills = this.#random() < 0.3 ? 2 : 1; kills > 0; kills--) {
       const isFirst = seen.length === 0;
       const isUnseen = this.#random() < 0.3;
-      await this.#runAndKill(args, "server", isFirst ? hasBegun : undefined, isStalled);
-      const state = isStalled || isUnseen ? "unseen" : await this.#serverState(target);
+      await this.#runAndKill(args, "server", isFirst ? hasBegun : undefined);
+      const state = isUnseen ? "unseen" : await this.#serverState(target);
       seen.push(state);
       this.facts.server[state]++;
       if (state === "complete") break;
@@ -299,14 +294,13 @@ class KillBed {
     if (isMarked && this.#random() < 0.25) await this.#refusesAnother(target);
     const isPlain = isMarked && this.#random() < 0.3;
     const again = this.#start(isPlain ? args.filter((arg) => arg !== "--overwrite") : args);
-    if (isStalled) await this.#goOn();
     const { status, stdout, stderr } = await again.ended;
     assert.equal(status, 0, stderr);
     const { isResumed } = JSON.parse(stdout) as { isResumed: boolean };
     if (isResumed) this.facts.resumed++;
     if (seen.at(-1) !== "unseen") assert.equal(isResumed, isMarked);
-    await this.#isRight(target, `${seen.join(", ")}${isStalled ? ", stalled" : ""}`);
-    return `server, ${seen.join(", ")}${isStalled ? ", stalled" : ""}`;
+    await this.#isRight(target, seen.join(", "));
+    return `server, ${seen.join(", ")}`;
   }
 
   /** Once undisturbed: how long it takes. */
@@ -348,8 +342,9 @@ class KillBed {
     const digest = await server.debugDigest();
     if (digest === target.digest) return "complete";
     if (digest === this.#held?.digest) return "untouched";
-    assert.match(digest, /^0+$/, "What has no marker is whole, or nothing");
-    return "emptied";
+    const wasEmpty = this.#held === undefined && /^0+$/.test(digest);
+    assert.ok(wasEmpty, "What has no marker is as it was, or whole");
+    return "untouched";
   }
 
   /** The marker keeps others away. */
@@ -372,7 +367,6 @@ class KillBed {
     args: readonly string[],
     kind: string,
     hasBegun: (() => Promise<boolean>) | undefined,
-    isStalled = false,
   ): Promise<void> {
     const { totalMs, workMs } = this.#paces.get(kind) as Pace;
     const running = this.#start(args);
@@ -382,30 +376,11 @@ class KillBed {
     } else {
       await sleep(this.#random() * totalMs * 1.05);
     }
-    if (isStalled) await this.#standStill();
     running.kill();
     const { status, stderr } = await running.ended;
     if (status === null) this.facts.kills++;
     else this.facts.late++;
     assert.ok(status === null || status === 0, stderr);
-  }
-
-  #stalledPid = 0;
-
-  async #standStill(): Promise<void> {
-    const info = String(await this.#bed.server.call("INFO", "server"));
-    this.#stalledPid = Number(/process_id:(\d+)/.exec(info)?.[1]);
-    process.kill(this.#stalledPid, "SIGSTOP");
-    // Until the program has sent what it may send unanswered.
-    await sleep(200);
-  }
-
-  async #goOn(): Promise<void> {
-    // Until the next run waits for an answer, too.
-    await sleep(
-      (this.#paces.get("server") as Pace).totalMs - (this.#paces.get("server") as Pace).workMs,
-    );
-    process.kill(this.#stalledPid, "SIGCONT");
   }
 
   #serverArguments({ at }: Target): string[] {

@@ -6,6 +6,7 @@ import { type Address, parseAddress } from "../../src/link/address.ts";
 import { type Plan, planRestore } from "../../src/recovery/plan.ts";
 import { restoreToServer } from "../../src/recovery/restore-server.ts";
 import type { RestoreTarget } from "../../src/recovery/target.ts";
+import { until } from "../link/until.ts";
 import { ClusterNodes } from "../record/cluster-nodes.ts";
 import { randomFrom } from "../record/workload.ts";
 import { findServer, missingServers, type RunningServer, startServer } from "../support/servers.ts";
@@ -317,4 +318,25 @@ test("a row of repeatable commands, repeated behind any part of it, gives the sa
       times,
     );
   }
+});
+
+test("a restore waits for another one that still writes to the server", {
+  skip: missingServers("redis-7.0"),
+}, async () => {
+  const archived = await archiveOf(["SET a 1"]);
+  const plan = await planOf(archived, { kind: "latest" });
+  await using server = await startServer("redis-7.0");
+  const other = await server.connect();
+  await other.call("CLIENT", "SETNAME", "tidemark-restore");
+  let isGone = false;
+  const restoring = restoreToServer(archived.view, plan, addressOf(server)).then(() => isGone);
+  await until("both are connected", async () => {
+    const list = String(await server.client.call("CLIENT", "LIST"));
+    return list.match(/ name=tidemark-restore /g)?.length === 2;
+  });
+  assert.equal(await server.client.call("DBSIZE"), 0);
+  isGone = true;
+  other.close();
+  assert.equal(await restoring, true);
+  assert.equal(await server.client.call("GET", "a").then(String), "1");
 });
