@@ -17,7 +17,10 @@ Examples:
 
 TARGET: a time (with Z or an offset; without, in this machine's zone), 10:41:05, '5m ago', latest, @REPLID:OFFSET,
 set:NAME, before:COMMAND or before:COMMAND@TIME. A time takes every write stamped at or before it.
-At a moment between two sets, which keys there are is known only by a replay: choosing keys takes --server.`;
+At a moment between two sets, which keys there are is known only by a replay: choosing keys takes --server.
+
+A restore into a running server that was cut off has left the key "tidemark:restore": the same command goes on with
+it. Say the moment absolutely for that: 'latest' and '5m ago' are another moment each time.`;
 
 export function addRestore(program: Command, setStatus: SetStatus): void {
   const command = withPlace(program.command("restore"))
