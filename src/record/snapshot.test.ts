@@ -48,7 +48,9 @@ suite("takeSnapshot()", { concurrency: true }, () => {
         assert.match(snapshot.source.version, /^(redis|valkey) \d+\.\d+\.\d+/);
         assert.ok(cost.preparedMs <= cost.transferredMs);
         assert.ok((cost.forkMicros ?? 0) > 0, JSON.stringify(cost));
-        assert.ok((cost.p99BeforeMs ?? 0) > 0 && (cost.p99DuringMs ?? 0) > 0);
+        assert.ok((cost.p99BeforeMs ?? 0) > 0, JSON.stringify(cost));
+        // Of a snapshot that is over at once, no answer may have fallen in its time.
+        assert.ok(cost.transferredMs < 50 || (cost.p99DuringMs ?? 0) > 0, JSON.stringify(cost));
         assert.equal(typeof cost.copyOnWriteBytes, "number");
 
         using folder = temporaryFolder();

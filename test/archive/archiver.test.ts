@@ -381,7 +381,7 @@ suite("an archiver", () => {
       if (name.endsWith(".zst"))
         assert.equal(Buffer.from(bytes).toString("latin1", 0, 8), "TMSEALED");
     }
-    await assert.rejects(openRepository(store), { code: "USAGE" });
+    await assert.rejects(openRepository(store), { code: "KEY_NEEDED" });
   });
 });
 
