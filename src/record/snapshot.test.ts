@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { suite, test } from "node:test";
+import { after, suite, test } from "node:test";
 import { FakeServer } from "../../test/link/fake-server.ts";
 import { freePort } from "../../test/link/ports.ts";
 import { until } from "../../test/link/until.ts";
@@ -21,6 +21,10 @@ async function takeAll(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
 }
 
 suite("takeSnapshot()", { concurrency: true }, () => {
+  let timed = 0;
+  let taken = 0;
+  after(() => assert.ok(timed > 0 || taken === 0, "None of the snapshots was timed"));
+
   for (const id of serverIds) {
     for (const isDiskless of [false, true]) {
       const how = isDiskless ? "without a length" : "from a disk";
@@ -38,6 +42,7 @@ suite("takeSnapshot()", { concurrency: true }, () => {
         await source.call("SET", "behind", "1");
         const rdb = await takeAll(snapshot.chunks);
         const { cost } = snapshot;
+        taken++;
 
         assert.ok(snapshot.ms >= before && snapshot.ms <= systemClock.now());
         assert.match(snapshot.position.replicationId, /^[0-9a-f]{40}$/);
@@ -49,8 +54,9 @@ suite("takeSnapshot()", { concurrency: true }, () => {
         assert.ok(cost.preparedMs <= cost.transferredMs);
         assert.ok((cost.forkMicros ?? 0) > 0, JSON.stringify(cost));
         assert.ok((cost.p99BeforeMs ?? 0) > 0, JSON.stringify(cost));
-        // Of a snapshot that is over at once, no answer may have fallen in its time.
-        assert.ok(cost.transferredMs < 50 || (cost.p99DuringMs ?? 0) > 0, JSON.stringify(cost));
+        // It may be that no answer has fallen in the time of one snapshot; but not of all.
+        assert.ok(cost.p99DuringMs === null || cost.p99DuringMs > 0, JSON.stringify(cost));
+        if (cost.p99DuringMs !== null) timed++;
         assert.equal(typeof cost.copyOnWriteBytes, "number");
 
         using folder = temporaryFolder();
