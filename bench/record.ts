@@ -104,11 +104,6 @@ async function recorderOf(port: number, folder: string): Promise<Follower> {
   };
 }
 
-async function sourceOffset(source: RunningServer): Promise<number> {
-  const info = String(await source.call("INFO", "replication"));
-  return Number(/master_repl_offset:(\d+)/.exec(info)?.[1]);
-}
-
 type Figures = {
   readonly commandsPerSecond: number;
   readonly bytesPerSecond: number;
@@ -126,7 +121,7 @@ async function load(
   perSecond?: number,
 ) {
   const startCpu = cpuSeconds(follower.pid);
-  const startOffset = await sourceOffset(source);
+  const startOffset = await source.replicationOffset();
   const startMs = performance.now();
   const args = [
     "-p",
@@ -152,7 +147,7 @@ async function load(
   while (performance.now() < end) worstLagMs = Math.max(worstLagMs, await lag(source, follower));
   const commands = (await stats()) - before;
   const seconds = (performance.now() - startMs) / 1000;
-  const bytes = (await sourceOffset(source)) - startOffset;
+  const bytes = (await source.replicationOffset()) - startOffset;
   writer.kill("SIGKILL");
   await once(writer, "exit");
   worstLagMs = Math.max(worstLagMs, await lag(source, follower));
@@ -169,7 +164,7 @@ async function load(
 
 /** How long it takes until what the source has now is on the follower's disk. */
 async function lag(source: RunningServer, follower: Follower): Promise<number> {
-  const target = await sourceOffset(source);
+  const target = await source.replicationOffset();
   const startMs = performance.now();
   while ((await follower.offset()) < target) {
     await sleep(5);

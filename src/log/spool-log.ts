@@ -39,7 +39,7 @@ export type Batch = Position & {
   readonly ms: number;
   /** The database that its first record is for; not needed where the log has it selected. */
   readonly database?: number;
-  /** It ends inside a record or a transaction, which goes on with the next batch. */
+  /** It may end anywhere, and goes on with the next one: there is no position behind it. */
   readonly isPart?: boolean;
 };
 

@@ -10,7 +10,7 @@ import { until } from "../link/until.ts";
 import { readers } from "../record/round.ts";
 import { randomFrom, writeLasting } from "../record/workload.ts";
 import { temporaryFolder } from "../support/folder.ts";
-import { missingServers, type RunningServer, serverIds, startServer } from "../support/servers.ts";
+import { missingServers, serverIds, startServer } from "../support/servers.ts";
 
 const hasZstd = spawnSync("zstd", ["--version"]).status === 0;
 
@@ -19,11 +19,6 @@ function unzstd(...objects: readonly string[]): Uint8Array {
   const { status, stdout, stderr } = spawnSync("zstd", ["-dc", ...objects], options);
   assert.equal(status, 0, String(stderr));
   return stdout;
-}
-
-async function offsetOf(source: RunningServer): Promise<number> {
-  const info = String(await source.call("INFO", "replication"));
-  return Number(/master_repl_offset:(\d+)/.exec(info)?.[1]);
 }
 
 for (const id of serverIds) {
@@ -39,11 +34,11 @@ for (const id of serverIds) {
     await using daemon = site.up();
     await daemon.told("archive verified");
     await writeLasting(source.client, 2000, randomFrom(2));
-    const digests = new Map([[await offsetOf(source), await source.debugDigest()]]);
+    const digests = new Map([[await source.replicationOffset(), await source.debugDigest()]]);
     const backup = await site.run("backup", "db1");
     assert.equal(backup.status, 0, backup.stderr);
     await writeLasting(source.client, 30_000, randomFrom(3));
-    const end = await offsetOf(source);
+    const end = await source.replicationOffset();
     await until("all is archived", async () => {
       const status = await site.json("status", "db1");
       return status.instances[0]?.live?.archive?.shippedOffset >= end;

@@ -29,11 +29,6 @@ async function streaming(recording: Recording, count: number): Promise<readonly 
   });
 }
 
-async function offsetOf({ server }: Node): Promise<number> {
-  const info = String(await server.call("INFO", "replication"));
-  return Number(/master_repl_offset:(\d+)/.exec(info)?.[1]);
-}
-
 /** Writes to all tags, on and on, until it is told to stop. */
 async function write(cluster: ClusterNodes, tags: readonly string[], signal: AbortSignal) {
   for (let i = 0; !signal.aborted; i++) {
@@ -100,7 +95,7 @@ suite("A recorder of a cluster", { concurrency: 2 }, () => {
         await writing;
       }
       const masters = [a, b, replicaOfC, cluster.nodes.at(-1) as Node];
-      const wanted = await Promise.all(masters.map(offsetOf));
+      const wanted = await Promise.all(masters.map(({ server }) => server.replicationOffset()));
       const shards = await until("all of it is recorded", async () => {
         const found = (await statusOf(recording))?.shards ?? [];
         const state = JSON.parse(readFileSync(join(spool, "cluster.json"), "utf8")) as State;
@@ -150,7 +145,8 @@ test("A recorder of a cluster goes with a shard whose master dies, and keeps its
   for (let i = 0; i < 300; i++) await cluster.call("SET", `key:${i}`, "before");
   await until(
     "the replica has it all",
-    async () => (await offsetOf(replicaOfC)) >= (await offsetOf(c)),
+    async () =>
+      (await replicaOfC.server.replicationOffset()) >= (await c.server.replicationOffset()),
   );
   await c.server.stop("SIGKILL");
   await until("the replica is master", async () => {
@@ -160,7 +156,7 @@ test("A recorder of a cluster goes with a shard whose master dies, and keeps its
     return (await cluster.owner(16_383)).id === replicaOfC.id && isUp(a);
   });
   for (let i = 0; i < 300; i++) await cluster.call("SET", `key:${i}`, "after");
-  const wanted = await offsetOf(replicaOfC);
+  const wanted = await replicaOfC.server.replicationOffset();
   const shard = await until("it is recorded", async () => {
     const found = (await statusOf(recording))?.shards.find(({ shard: key }) => key === c.id);
     return (found?.status?.writtenOffset ?? 0) >= wanted && found;

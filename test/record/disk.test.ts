@@ -32,11 +32,6 @@ async function startSource(port: number): Promise<RunningServer> {
   return await startServer(id, { conf });
 }
 
-async function offsetOf(source: RunningServer): Promise<number> {
-  const info = String(await source.call("INFO", "replication"));
-  return Number(/master_repl_offset:(\d+)/.exec(info)?.[1]);
-}
-
 /** What a stock server makes of the spool. */
 async function digestOf(spool: string): Promise<string> {
   using folder = temporaryFolder();
@@ -97,9 +92,9 @@ test("a full disk is said, costs nothing, and is gone on with when there is room
   assert.match(full.trouble ?? "", /no space left/i);
   assert.equal(full.state, "streaming");
   await until("it says so", async () => recording.said.includes('"event":"disk failing"'));
-  assert.ok((full.writtenOffset ?? 0) < (await offsetOf(source)));
+  assert.ok((full.writtenOffset ?? 0) < (await source.replicationOffset()));
   rmSync(ballast);
-  const end = await offsetOf(source);
+  const end = await source.replicationOffset();
   const after = await recording.until(({ writtenOffset }) => (writtenOffset ?? 0) >= end);
   assert.deepEqual([after.trouble, after.gaps], [null, []]);
   await until("it says so", async () => recording.said.includes('"event":"disk works again"'));
@@ -124,7 +119,7 @@ test("a recorder that is stopped while its disk is full says what is missing", a
   const roomy = join(folder.path, "roomy");
   cpSync(spool, roomy, { recursive: true, filter: (path) => !path.endsWith(".sock") });
   await using next = new Recording(`redis://127.0.0.1:${port}`, roomy);
-  const end = await offsetOf(source);
+  const end = await source.replicationOffset();
   const after = await next.until(({ writtenOffset }) => (writtenOffset ?? 0) >= end);
   assert.deepEqual(after.gaps, []);
   assert.equal(await next.end(), 0);
@@ -167,7 +162,7 @@ for (const seed of seeds()) {
     }
     isBad = false;
     await deleteShortLived(source);
-    const end = await offsetOf(source);
+    const end = await source.replicationOffset();
     await until("all is on disk", async () => {
       const { durable } = spool;
       return spool.state.kind === "ready" && durable !== undefined && durable.offset >= end;

@@ -117,6 +117,12 @@ export class RunningServer implements AsyncDisposable {
     return String(await this.client.call("DEBUG", "DIGEST"));
   }
 
+  /** How far its history has come. */
+  async replicationOffset(): Promise<number> {
+    const info = String(await this.client.call("INFO", "replication"));
+    return Number(/master_repl_offset:(\d+)/.exec(info)?.[1]);
+  }
+
   get log(): string {
     return this.#process.log;
   }
