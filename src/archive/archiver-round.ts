@@ -339,6 +339,8 @@ export class Rounds {
       this.#lines.set(line.name, line);
       return false;
     }
+    // The last time that anybody looks for what merged pieces stand for.
+    await line.tidy(signal);
     await ship.lease.check(signal);
     this.#hasDiscarded = false;
     await beginDiscard(ship.temporaryFolder, name);

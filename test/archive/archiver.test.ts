@@ -516,7 +516,7 @@ async function shipThroughTrouble(from: number, folder: string): Promise<void> {
   const faults = { errorBefore: 0.05, errorAfter: 0.05, tornUpload: 0.1, tornRead: 0.05 };
   const faulty = faultyStore(made.store, random, { ...faults, staleList: 0.05, slowTurns: 3 });
   const repository = { ...made, store: faulty };
-  const lease = await acquire(made);
+  await using lease = await acquire(made);
   let disk = new MemoryDisk(random);
   let nowMs = 1_000_000;
   const openSpool = () =>
@@ -566,7 +566,6 @@ async function shipThroughTrouble(from: number, folder: string): Promise<void> {
   assert.equal(archiver.status.trouble, undefined);
   await verifyArchive(made, { spool, disk, kept });
   assert.deepEqual(readdirSync(temporary), []);
-  await lease.release();
   await spool.close();
 }
 

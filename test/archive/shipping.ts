@@ -125,7 +125,9 @@ export async function verifyArchive(
   }
   assert.deepEqual(catalogue.lines.map(({ name }) => name).sort(), [...logs.keys()].sort());
   for (const { name, runs, covered, ms } of catalogue.lines) {
-    assert.deepEqual([name, runs.length, covered.length], [name, 1, 0]);
+    assert.deepEqual([name, runs.length], [name, 1]);
+    // A stale listing may have hidden one before its log was discarded; expiry takes it along.
+    if (!expected.kept.has(name)) assert.deepEqual(covered, []);
     const sets = catalogue.sets.filter((set) => set.ms === ms);
     assert.deepEqual(
       sets.map(({ isVerified }) => isVerified),
