@@ -9,6 +9,7 @@
  *     sets/SET/verified.json                   written when all of it was read and found good
  *     sets/SET/keep.json                       as long as it is there, the set is not expired
  *     log/LINE/PIECE.aof.zst                   a piece of the log
+ *   clusters/NAME/slots/…                      which shard had which slots: `cluster-slots.ts`
  *
  *   SET     2026-11-22T10-41-05.123Z-3fa9      when the snapshot was, by the source's clock; four
  *                                              random digits
