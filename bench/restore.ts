@@ -5,8 +5,8 @@
  *
  * Half of the raw bytes are a snapshot, half a log: sessions of some 150 bytes of JSON, as in the
  * benchmark of the archive; the repository is a file in memory's place, read as one of a store. Beside
- * the folder: writing and syncing the same bytes. Beside the server: `redis-cli --pipe` with the same
- * data as commands, the better one of two ways, SET.
+ * the folder: writing and syncing the same bytes. Beside the server, over TCP: `redis-cli --pipe` with the
+ * same data as commands, the better one of two ways, SET.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -40,6 +40,7 @@ import { planRestore } from "../src/recovery/plan.ts";
 import { restoreToFolder } from "../src/recovery/restore-folder.ts";
 import type { ArchiveView } from "../src/recovery/restore-locate.ts";
 import { restoreToServer } from "../src/recovery/restore-server.ts";
+import { freePort } from "../test/link/ports.ts";
 
 const { values } = parseArgs({
   options: {
@@ -237,14 +238,14 @@ async function restoreHere(path: string, to: string): Promise<void> {
   console.log(JSON.stringify({ seconds, cpu: (user + system) / 1e6, peak } satisfies Result));
 }
 
-async function withServer(run: (socket: string) => Promise<void>): Promise<void> {
-  const socket = join(folder, "socket");
-  const settings = ["--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder];
+async function withServer(run: (port: string) => Promise<void>): Promise<void> {
+  const port = String(await freePort());
+  const settings = ["--port", port, "--save", "", "--dir", folder];
   const child = spawn(values.server as string, settings, { stdio: "ignore" });
   try {
-    const cli = ["-s", socket, "PING"];
+    const cli = ["-p", port, "PING"];
     while (spawnSync(values.cli as string, cli).stdout?.toString() !== "PONG\n") await sleep(20);
-    await run(socket);
+    await run(port);
   } finally {
     child.kill("SIGKILL");
     await once(child, "exit");
@@ -274,11 +275,13 @@ async function main(): Promise<void> {
   }
   if (values.server === undefined || values.cli === undefined) return;
   for (let round = 0; round < rounds; round++) {
-    await withServer(async (socket) => show("server", await restoreIn(state, `unix://${socket}`)));
-    await withServer(async (socket) => {
+    await withServer(async (port) =>
+      show("server", await restoreIn(state, `redis://127.0.0.1:${port}`)),
+    );
+    await withServer(async (port) => {
       const start = performance.now();
       const stdio = [openSync(commandFile, "r"), "ignore", "inherit"] as const;
-      const child = spawn(values.cli as string, ["-s", socket, "--pipe"], { stdio: [...stdio] });
+      const child = spawn(values.cli as string, ["-p", port, "--pipe"], { stdio: [...stdio] });
       await once(child, "exit");
       console.log(`--pipe  ${((performance.now() - start) / 1000).toFixed(2)} s`);
     });

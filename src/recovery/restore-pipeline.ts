@@ -11,6 +11,7 @@
  *   2. When `drain()` has returned, all commands so far have been answered.
  *   3. Memory: `windowBytes` of commands that are under way, beside what the caller holds.
  */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { toLatin1 } from "../base/bytes.ts";
 import { Failure } from "../base/errors.ts";
 import { RespEncoder } from "../codec/resp/encode.ts";
@@ -104,6 +105,8 @@ export class Pipeline implements AsyncDisposable {
     this.#unansweredBytes += bytes;
     this.#sent.push({ commands: this.#commands, bytes });
     this.#settle();
+    // What the kernel did not take goes out between two turns only: a server must not wait for the next part.
+    if (this.#wire.unsentBytes > 0) await nextTurn();
     while (this.#unansweredBytes > windowBytes) {
       await this.#inbox.until((this.#sent[0] as Sent).commands, longestSilenceMs);
       this.#settle();

@@ -40,6 +40,20 @@ test("LogCommands sends what may be repeated as it is, with the marker behind it
   }
 });
 
+test("LogCommands sends rows of SET as MSET, in order with all else", () => {
+  const rows = ["SET a 1", "set b 2", "SET a 3", "SELECT 7", "SET c 4", "APPEND c 5", "SET d 6"];
+  assert.deepEqual(replay(rows).slice(2, -4), [
+    ...["MSET a 1 b 2 a 3", "SELECT 7", "SET c 4", "APPEND c 5", "SET d 6"],
+  ]);
+  const many = Array.from({ length: 150 }, (_, i) => `SET k${i} v`);
+  const sizes = replay(many).map((command) => command.split(" ").length);
+  assert.deepEqual(sizes.slice(1, 4), [129, 129, 45]);
+  const long = "x".repeat(5000);
+  assert.deepEqual(replay(["SET a 1", `SET b ${long}`, "SET c 2", "SET d 3"]).slice(1, -3), [
+    ...["SET a 1", `SET b ${long}`, "MSET c 2 d 3"],
+  ]);
+});
+
 for (const [log, why] of [
   [["INCR a"], "adds"],
   [["ZADD z INCR 1 m"], "adds to a score"],

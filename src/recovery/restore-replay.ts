@@ -19,6 +19,7 @@
  *   MULTI | [SELECT 0 | DEL marker] | SELECT n | records … | SELECT 0 | SET marker | SELECT m | EXEC
  *
  * A transaction costs a server a third more than its commands alone; so it is used where it has to be.
+ * Rows of SET are sent as MSET (restore-set-row.ts).
  *
  * WHAT IS REPEATABLE. A command that sets or removes something (a value, a field, a member, an expiry)
  * whatever was there before. To repeat a row of such commands from its start, after any part of it
@@ -44,13 +45,14 @@ import { Slice } from "../base/bytes.ts";
 import { Failure } from "../base/errors.ts";
 import { RecordScanner } from "../codec/aof/framing.ts";
 import { RespEncoder } from "../codec/resp/encode.ts";
+import { SetRow } from "./restore-set-row.ts";
 
 /** Whole seconds, and small enough that every server takes a field's expiry that is moved by it. */
 export const heldMs = 2 ** 44 - (2 ** 44 % 1000);
 
 const keptBytes = 600 * 2 ** 20;
 const batchBytes = 256 * 1024;
-const batchCommands = 1000;
+const batchRecords = 1000;
 /** So much is taken from an encoder at once that its buffer is not grown for it. */
 const partBytes = 48 * 1024;
 
@@ -87,9 +89,11 @@ export class LogCommands {
   readonly #marker: (at: ReplayPosition) => readonly [key: string, value: string];
   readonly #isOld: boolean;
   readonly #body = new RespEncoder();
-  #commands = 0;
+  readonly #row = new SetRow();
   #records = 0;
-  /** Replies to the batch beside those to its records. */
+  /** Records of the batch that something is sent for. */
+  #sent = 0;
+  /** Replies to the batch so far. */
   #replies = 0;
   #size = 0;
   #parts: Uint8Array[] = [];
@@ -100,6 +104,7 @@ export class LogCommands {
   /** The database that is selected. */
   #now: number | undefined;
   readonly #slice = new Slice();
+  readonly #pair = [new Slice(), new Slice()] as const;
 
   /**
    * `marker` gives the key that tells of a position, and its value; `isOld` says that the server is
@@ -124,7 +129,7 @@ export class LogCommands {
       if (item !== "record") continue;
       this.#take();
       if (scanner.unitStart !== undefined) continue;
-      if (this.#size >= batchBytes || this.#commands >= batchCommands) yield this.#batch();
+      if (this.#size >= batchBytes || this.#sent >= batchRecords) yield this.#batch();
     }
   }
 
@@ -135,20 +140,36 @@ export class LogCommands {
       const found = `it ends inside the ${tail.kind} that starts at byte ${tail.offset}`;
       throw new Failure("DATA_TORN", `Cannot replay a log: ${found}`, { offset: tail.offset });
     }
-    return this.#commands === 0 ? undefined : this.#batch();
+    return this.#sent === 0 ? undefined : this.#batch();
   }
 
   #take(): void {
     const scanner = this.#scanner;
     this.#records++;
     if (scanner.argc === 1 && (this.#is(0, "multi") || this.#is(0, "exec"))) return;
-    if (this.#commands === 0) this.#begin();
-    this.#commands++;
+    if (this.#sent === 0) this.#begin();
+    this.#sent++;
     this.#size += scanner.end - scanner.start;
+    if (scanner.argc === 3 && this.#is(0, "set") && this.#addToRow()) return;
+    this.#flushRow();
+    this.#replies++;
     if (this.#is(0, "swapdb")) this.#hasSwap = true;
     this.#isRepeatable &&= this.#mayRepeat();
     this.#now = scanner.database ?? this.#now;
     this.#copyRecord();
+    if (this.#body.length >= partBytes) this.#parts.push(this.#body.take());
+  }
+
+  #addToRow(): boolean {
+    const [key, value] = this.#pair;
+    const isThere = this.#scanner.argument(1, key) && this.#scanner.argument(2, value);
+    if (!isThere || !this.#row.add(key, value)) return false;
+    if (this.#row.isFull) this.#flushRow();
+    return true;
+  }
+
+  #flushRow(): void {
+    this.#replies += this.#row.flush(this.#body);
     if (this.#body.length >= partBytes) this.#parts.push(this.#body.take());
   }
 
@@ -194,9 +215,10 @@ export class LogCommands {
   }
 
   #batch(): Batch {
+    this.#flushRow();
     const [key, value] = this.#marker({ bytes: this.#scanner.goodEnd, database: this.#now });
     const body = this.#body;
-    let commands = this.#commands + this.#replies + 2;
+    let commands = this.#replies + 2;
     body.command("SELECT", 0);
     body.command("SET", key, value);
     if (this.#now !== undefined) {
@@ -219,7 +241,7 @@ export class LogCommands {
     const parts = [...head, ...this.#parts, body.take()];
     const batch = { parts, commands, records: this.#records };
     this.#parts = [];
-    this.#commands = 0;
+    this.#sent = 0;
     this.#records = 0;
     return batch;
   }
@@ -292,7 +314,7 @@ export class LogCommands {
     this.#copyArgument(1);
     if (!this.#scanner.argument(at, this.#slice)) throw this.#tooLong();
     this.#body.bulk(moved(this.#slice.latin1(), false));
-    this.#commands++;
+    this.#replies++;
   }
 
   #copyArgument(index: number): void {
