@@ -130,7 +130,6 @@ const common = {
   format: z.literal(version),
   writer: text,
   rawBytes: count,
-  rawSha256: z.string().regex(/^[0-9a-f]{64}$/),
 };
 
 const logIndex = z.object({
@@ -147,6 +146,8 @@ const logIndex = z.object({
 const rdbIndex = z.object({
   ...common,
   kind: z.literal("rdb"),
+  /** Of the file. A log has none: its position lines prove it, and it grows as fast as a source writes. */
+  rawSha256: z.string().regex(/^[0-9a-f]{64}$/),
   /** As in its first bytes: "REDIS0011", "VALKEY080"; null where they are others. */
   magic: z.nullable(text),
   /** Null where it was not understood to its end. */

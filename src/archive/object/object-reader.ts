@@ -128,8 +128,10 @@ export class ObjectReader {
     to = this.index.blocks.length,
     sums = true,
   }: BlockRange = {}): AsyncGenerator<Uint8Array> {
-    const isWhole = from === 0 && to === this.index.blocks.length;
-    const sum = isWhole && sums ? createHash("sha256") : undefined;
+    const { index } = this;
+    const isWhole = from === 0 && to === index.blocks.length;
+    const rawSha256 = isWhole && sums && index.kind === "rdb" ? index.rawSha256 : undefined;
+    const sum = rawSha256 === undefined ? undefined : createHash("sha256");
     const jobs: Promise<Uint8Array>[] = [];
     for await (const frame of this.#frames(from, to)) {
       const job = this.#open(frame);
@@ -147,7 +149,7 @@ export class ObjectReader {
       sum?.update(raw);
       yield raw;
     }
-    if (sum !== undefined && sum.digest("hex") !== this.index.rawSha256) {
+    if (sum !== undefined && sum.digest("hex") !== rawSha256) {
       throw this.#damage("the file that its blocks give is not the one that was written", 0);
     }
   }

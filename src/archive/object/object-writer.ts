@@ -19,7 +19,7 @@
  *   3. The index is written last: an object that ends early is no object.
  */
 import { strict as assert } from "node:assert";
-import { createHash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { BlockFrames, type Frame } from "./block-frames.ts";
 import { encodeTail, type ObjectIndex } from "./index-format.ts";
@@ -90,7 +90,7 @@ type Pending = {
 export class ObjectWriter<Index extends ObjectIndex> {
   readonly #cutter: BlockCutter<Index>;
   readonly #options: WriterOptions;
-  readonly #rawSum = createHash("sha256");
+  readonly #rawSum: Hash | undefined;
   readonly #sum = createHash("sha256");
   readonly #blocks: Pending[] = [];
   #rawBytes = 0;
@@ -102,6 +102,7 @@ export class ObjectWriter<Index extends ObjectIndex> {
   constructor(cutter: BlockCutter<Index>, options: WriterOptions = {}) {
     this.#cutter = cutter;
     this.#options = options;
+    this.#rawSum = cutter.kind === "rdb" ? createHash("sha256") : undefined;
   }
 
   /**
@@ -141,7 +142,7 @@ export class ObjectWriter<Index extends ObjectIndex> {
 
   async *#take(slice: Uint8Array, frames: BlockFrames): AsyncGenerator<Uint8Array> {
     const start = this.#rawBytes;
-    this.#rawSum.update(slice);
+    this.#rawSum?.update(slice);
     this.#cutter.push(slice);
     let from = 0;
     for (let end = this.#cutter.next(); end !== undefined; end = this.#cutter.next()) {
@@ -180,7 +181,7 @@ export class ObjectWriter<Index extends ObjectIndex> {
       writer: this.#options.writer ?? "tidemark",
       kind: this.#cutter.kind,
       rawBytes: this.#rawBytes,
-      rawSha256: this.#rawSum.digest("hex"),
+      ...(this.#rawSum && { rawSha256: this.#rawSum.digest("hex") }),
       ...facts,
       blocks,
     };
