@@ -5,10 +5,12 @@ import { DirectoryStore } from "../store/directory.ts";
 import {
   listClusters,
   listSlots,
+  parseShardInstance,
   putSlots,
   readSlots,
   type SlotsChange,
   seenMs,
+  shardInstance,
   slotsObject,
 } from "./cluster-slots.ts";
 
@@ -36,6 +38,16 @@ test("changes of slots are read as they were written, oldest first, each once", 
   assert.deepEqual(names, [slotsObject("shop", before), slotsObject("shop", after)]);
   assert.deepEqual(await Promise.all(names.map((name) => readSlots(store, name))), [before, after]);
   assert.equal(seenMs(after), 2001);
+});
+
+test("parseShardInstance() gives what shardInstance() was given, and nothing else", () => {
+  const key = "0f".repeat(20);
+  for (const cluster of ["shop", "shop.b", `shop.${key}`]) {
+    assert.deepEqual(parseShardInstance(shardInstance(cluster, key)), { cluster, key });
+  }
+  for (const other of ["shop", key, `.${key}`, `shop.${key}.before-restore`, `shop.${key}0`]) {
+    assert.equal(parseShardInstance(other), undefined, other);
+  }
 });
 
 test("listClusters() names those that there is something of", async () => {

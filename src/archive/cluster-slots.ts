@@ -77,9 +77,20 @@ const change = z.object({
     .min(1),
 });
 
+/** As the ids of a cluster's nodes are long, of which shards have their keys. */
+export const maxShardKeyChars = 40;
+
 /** The instance of a shard. */
 export function shardInstance(cluster: string, key: string): string {
   return `${cluster}.${key}`;
+}
+
+/** The shard that an instance is of, if there is a cluster of that name; else it is one by itself. */
+export function parseShardInstance(
+  instance: string,
+): { readonly cluster: string; readonly key: string } | undefined {
+  const [, cluster, key] = /^(.+)\.([0-9a-f]{40})$/.exec(instance) ?? [];
+  return cluster === undefined || key === undefined ? undefined : { cluster, key };
 }
 
 /** When it was seen, by the source that was seen last. */

@@ -12,7 +12,7 @@ Examples:
 export function addBackups(program: Command, setStatus: SetStatus): void {
   withPlace(program.command("backups"))
     .description("list backup sets")
-    .argument("[name]", "of this instance only")
+    .argument("[name]", "of this instance or cluster only")
     .option("--json", "print one JSON array")
     .addHelpText("after", examples)
     .action(async (name: string | undefined, flags: PlaceFlags & { json?: true }) => {
@@ -26,7 +26,7 @@ export function addShow(program: Command, setStatus: SetStatus): void {
   withPlace(program.command("show"))
     .description("all that is known of a backup set")
     .argument("<set>", "its name, or the beginning of it")
-    .option("--instance <name>", "where two instances have one of that name")
+    .option("--instance <name>", "where several instances have one of that name")
     .option("--json", "print its manifest")
     .action(
       async (set: string, flags: PlaceFlags & { json?: true; readonly instance?: string }) => {
@@ -42,7 +42,7 @@ export function addKeep(program: Command, setStatus: SetStatus): void {
     withPlace(program.command(verb))
       .description(description)
       .argument("<set>", "its name, or the beginning of it")
-      .option("--instance <name>", "where two instances have one of that name")
+      .option("--instance <name>", "where several instances have one of that name")
       .action(async (set: string, flags: PlaceFlags & { readonly instance?: string }) => {
         const { keepSet } = await import("./archive/backups.ts");
         await keepSet(set, verb === "keep", flags);

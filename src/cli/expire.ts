@@ -15,7 +15,7 @@ does this by itself after each set.`;
 export function addExpire(program: Command, setStatus: SetStatus): void {
   withPlace(program.command("expire"))
     .description("what the policy lets go, and with --apply deletes it")
-    .argument("[name]", "of this instance only")
+    .argument("[name]", "of this instance or cluster only")
     .option("--apply", "delete it")
     .option("--retention-days <days>", "instead of the configuration's")
     .option("--log-window <duration>", "instead of the configuration's")

@@ -8,8 +8,8 @@ Examples:
   tidemark status                              from another shell
   tidemark backup db1 --note 'before 2.0'      a set now
 
-It records every instance, archives its log, takes backup sets by the policy and lets old ones go. It runs until
-it is stopped; SIGTERM is enough, and nothing is lost with SIGKILL either.`;
+It records every instance, and every shard of a cluster, archives its log, takes backup sets by the policy and
+lets old ones go. It runs until it is stopped; SIGTERM is enough, and nothing is lost with SIGKILL either.`;
 
 export function addUp(program: Command, setStatus: SetStatus): void {
   program

@@ -9,6 +9,7 @@ Examples:
   tidemark verify 2026-11-22T03-15             one set
   tidemark verify --log                        the log: every checksum, and that nothing is missing
   tidemark verify --all --instance db1
+  tidemark verify --log --instance shop        of a cluster: all shards, and who had which slots
   tidemark verify 2026-11-22T03-15 --server /usr/bin/redis-server   a drill: it is loaded, and counted
 
 Everything is read back: checksums, blocks, structure, continuity of positions. What is found is named by object
@@ -18,7 +19,7 @@ export function addVerify(program: Command, setStatus: SetStatus): void {
   withPlace(program.command("verify"))
     .description("read back what is archived, and say whether it is sound")
     .argument("[set]", "its name, or the beginning of it")
-    .option("--instance <name>", "of this instance only")
+    .option("--instance <name>", "of this instance or cluster only")
     .option("--all", "all sets and the log")
     .option("--log", "the log")
     .option("--server <path>", "redis-server or valkey-server: load the set too, and compare")

@@ -28,7 +28,7 @@ import { SourceFinder } from "../record/source-finder.ts";
 import { type BackupEvent, BackupLoop, type SetRequest } from "./backup-loop.ts";
 import type { InstanceOptions } from "./instance.ts";
 import { type OpenRepository, openConfigured } from "./open-repository.ts";
-import { supervise } from "./supervise.ts";
+import { pause, supervise } from "./supervise.ts";
 
 export type ArchiveEvent =
   | BackupEvent
@@ -57,10 +57,15 @@ export type ArchiveStatus = {
   readonly windows: readonly Pick<Window, "fromMs" | "toMs">[];
 };
 
-export type ArchiveOptions = InstanceOptions & {
+export type ArchiveOptions = Omit<InstanceOptions, "onEvent"> & {
+  readonly onEvent: (event: ArchiveEvent) => void;
   readonly spool: Spool;
   readonly recorder: Recorder;
   readonly topology: Topology;
+  /** Of the shard, in a cluster. */
+  readonly key?: string;
+  /** Objects up to this size are made in memory. */
+  readonly maxGatheredBytes?: number;
 };
 
 type Session = {
@@ -73,6 +78,7 @@ type Session = {
 
 /** How long letting go of the lease may take when all ends. */
 const releaseMs = 1500;
+const shipAgainMs = 1000;
 
 export class Archive {
   readonly #options: ArchiveOptions;
@@ -145,6 +151,22 @@ export class Archive {
     }
   }
 
+  /** Ships all that the spool has and reads its bases back: until that is done, or the signal is given. */
+  async shipAll(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const archiver = this.#session?.archiver;
+      try {
+        await archiver?.shipNow(signal);
+        await archiver?.verifyBases(signal);
+        if (archiver !== undefined) return;
+      } catch (error) {
+        // The status says why; the session goes on, or another one comes.
+        if (!(error instanceof Failure)) throw error;
+      }
+      await pause(shipAgainMs, signal);
+    }
+  }
+
   async #runSession(signal: AbortSignal): Promise<void> {
     const { config, onEvent } = this.#options;
     this.#state = "opening";
@@ -177,7 +199,7 @@ export class Archive {
   }
 
   #begin(repository: OpenRepository, lease: Lease, signal: AbortSignal): Session {
-    const { config, clock, spool, recorder, turns, onEvent } = this.#options;
+    const { config, clock, spool, recorder, turns, onEvent, maxGatheredBytes } = this.#options;
     const archiver = new Archiver({
       ...{ repository, lease, instance: config.name },
       spool: viewOf(spool),
@@ -186,6 +208,7 @@ export class Archive {
       onEvent: (event) => event.kind !== "piece" && onEvent({ kind: "archiver", event }),
       intervalMs: config.archiveIntervalMs,
       sourceFacts: () => ({ name: recorder.source, version: recorder.sourceVersion }),
+      ...(maxGatheredBytes !== undefined && { maxGatheredBytes }),
     });
     const backups = new BackupLoop({
       ...{ clock, turns, onEvent, instance: config.name, policy: config.backup },
@@ -211,10 +234,10 @@ export class Archive {
     signal: AbortSignal,
     onProgress: (progress: unknown) => void,
   ): Promise<SetManifest> {
-    const { config, clock, topology } = this.#options;
+    const { config, clock, topology, key } = this.#options;
     // Another finder than the recorder's: looking for a source for a set is no verdict on that one.
     const { connect, follow: prefer } = config;
-    const finder = new SourceFinder({ topology, prefer, connect });
+    const finder = new SourceFinder({ topology, key, prefer, connect });
     return await takeSet(
       repository,
       config.name,

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import fc from "fast-check";
 import { Failure } from "../base/errors.ts";
-import { instanceOf, parseConfig } from "./config.ts";
+import { instanceOf, isCluster, parseConfig, shardConfig } from "./config.ts";
 import { exampleConfig } from "./example.ts";
 
 const path = "/etc/tidemark/tidemark.yaml";
@@ -105,6 +105,21 @@ suite("parseConfig()", () => {
     assert.match(refusal(db1("repository: other")), /repository "other", and there are only main/);
     const none = `${head}  second: {address: b}\ninstances: {a: {source: "redis://a"}}`;
     assert.match(refusal(none), /names no repository, and there are 2/);
+  });
+
+  test("leaves room for the keys of its shards in the name of a cluster", () => {
+    const shop = (name: string, source = "cluster://c1") =>
+      `${head}instances:\n  ${name}: {source: "${source}"}\n`;
+    const [longest, longer] = ["s".repeat(59), "s".repeat(60)];
+    const cluster = instanceOf(parseConfig(shop(longest), path), longest);
+    const key = "0f".repeat(20);
+    const shard = shardConfig(cluster, key);
+    assert.deepEqual([isCluster(cluster), shard.name.length], [true, 100]);
+    assert.equal(shard.spool, `/etc/tidemark/spool/${longest}/shards/${key}`);
+    assert.deepEqual(shard.retention, cluster.retention);
+    assert.throws(() => shardConfig(cluster, "f".repeat(41)), { code: "PROTOCOL_ERROR" });
+    assert.match(refusal(shop(longer)), /s{60} is too long a name for a cluster: 59 characters/);
+    assert.equal(instanceOf(parseConfig(shop(longer, "redis://c1"), path), longer).name, longer);
   });
 
   test("never throws anything but a Failure, whatever the text", () => {

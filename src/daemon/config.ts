@@ -20,6 +20,7 @@
  */
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { maxShardKeyChars, shardInstance } from "../archive/cluster-slots.ts";
 import { isInstanceName } from "../archive/layout.ts";
 import { checkPolicy, type RetentionPolicy } from "../archive/retention.ts";
 import { Failure } from "../base/errors.ts";
@@ -27,6 +28,7 @@ import { type Address, credentialsOf, formatAddress, parseAddress } from "../lin
 import { type Credentials, Secret } from "../link/secret.ts";
 import type { TlsOptions } from "../link/tls.ts";
 import type { FsyncPolicy } from "../log/spool.ts";
+import { shardFolder } from "../record/cluster-file.ts";
 import { parseAddress as parseStoreAddress } from "../store/address.ts";
 import {
   configSchema,
@@ -58,6 +60,7 @@ export type RepositoryConfig = {
   readonly level: number | undefined;
 };
 
+/** Of an instance; or of a cluster, whose shards are instances with all of this but name and spool. */
 export type InstanceConfig = {
   readonly name: string;
   readonly address: Address;
@@ -79,6 +82,8 @@ export type InstanceConfig = {
 };
 
 const dayMs = 86_400_000;
+const maxInstanceChars = 100;
+const longestKey = "f".repeat(maxShardKeyChars);
 
 /**
  * Reads the configuration: of the path given, else `tidemark.yaml` of the working folder. Undefined
@@ -130,12 +135,27 @@ export function parseConfig(text: string, path: string): Config {
       throw wrong(where, "is no name of an instance: use letters, digits, _ . -");
     }
     const instance = toInstance(name, value, { folder, repositories, where });
+    if (isCluster(instance) && !isInstanceName(shardInstance(name, longestKey))) {
+      const most = maxInstanceChars - maxShardKeyChars - 1;
+      throw wrong(where, `is too long a name for a cluster: ${most} characters are the most`);
+    }
     const other = spools.get(instance.spool);
     if (other !== undefined) throw wrong(where, `has the spool of ${other}: give each its own`);
     spools.set(instance.spool, name);
     instances.set(name, instance);
   }
   return { path: resolve(path), repositories, instances };
+}
+
+export function isCluster({ address }: InstanceConfig): boolean {
+  return address.kind === "cluster";
+}
+
+/** A shard of a cluster, as the instance that it is. @throws Failure PROTOCOL_ERROR */
+export function shardConfig(cluster: InstanceConfig, key: string): InstanceConfig {
+  const name = shardInstance(cluster.name, key);
+  if (isInstanceName(name)) return { ...cluster, name, spool: shardFolder(cluster.spool, key) };
+  throw new Failure("PROTOCOL_ERROR", `Cannot archive the shard ${key}: that is no id of a node`);
 }
 
 /** The instance of a name. @throws Failure USAGE, naming those that there are */

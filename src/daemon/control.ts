@@ -1,12 +1,13 @@
 /**
- * Asking a running `tidemark up` to do something: a socket in the spool of each instance.
+ * Asking a running `tidemark up` to do something: a socket in the spool of each instance, or cluster.
  *
  * WHY. Who holds the lease of an instance is the only one that writes its history, so `tidemark backup`
  * beside a running daemon has to ask it. A socket in a folder that only its owner reads needs no
  * password and no port.
  *
  * FORMAT, version 1. The client sends a line of JSON, a `Request`. The daemon answers with lines: any number
- * of `{"progress": …}`, then one of `{"done": …}`, `{"failure": {code, message, hint}}`, and the end.
+ * of `{"progress": …}`, then one of `{"done": …}`, `{"failure": {code, message, hint}}`, and the end. What is done
+ * is a manifest; of all shards of a cluster, an array of them.
  *
  * INVARIANTS
  *
@@ -31,6 +32,8 @@ const request = z.strictObject({
   do: z.literal("backup"),
   note: z.string().max(10_000).optional(),
   keep: z.boolean().optional(),
+  /** Of a cluster: of this shard alone, by its key. */
+  shard: z.string().max(100).optional(),
 });
 
 export type Request = z.infer<typeof request>;

@@ -16,7 +16,7 @@ repositories:
 
 instances:
   db1:
-    source: redis://localhost:6379   # redis:// rediss:// unix:// sentinel://
+    source: redis://localhost:6379   # redis:// rediss:// unix:// sentinel:// cluster://
     # user: tidemark             # \`tidemark record --print-acl\` prints what it has to be allowed
     # password: {file: /etc/tidemark/db1.password}
     # tls:                       # of rediss://
@@ -44,5 +44,9 @@ instances:
     #   keep_daily: 7            # one for each of so many days, weeks, months
     #   keep_weekly: 4
     #   keep_monthly: 12
+
+  # shop:
+  #   source: cluster://c1:6379,c2:6379   # some of the nodes: all shards are found, also new ones
+  #   # All settings as above, for each shard. Its shards are archived as shop.KEY; shop means all of them.
 `;
 }

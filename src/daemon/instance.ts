@@ -17,10 +17,13 @@
  *      disk then is durable, and what was shipped is complete; the next start goes on from there.
  */
 import { mkdirSync } from "node:fs";
+import type { SetManifest } from "../archive/backup-set.ts";
 import type { Clock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
 import { Topology } from "../link/topology.ts";
+import { systemDisk } from "../log/disk.ts";
 import { Spool } from "../log/spool.ts";
+import { isClusterFolder } from "../record/cluster-file.ts";
 import { Recorder, type RecorderEvent } from "../record/recorder.ts";
 import { SourceFinder } from "../record/source-finder.ts";
 import { describeStatus, type Status, StatusSocket } from "../record/status.ts";
@@ -46,7 +49,7 @@ export type InstanceOptions = {
 };
 
 /** What was received last is shipped before it ends, if the storage is quick. */
-const lastShippingMs = 1000;
+export const lastShippingMs = 1000;
 const tellEveryMs = 200;
 
 /** Until the signal is given. @throws Failure where it cannot be begun: it is worth trying again */
@@ -54,6 +57,9 @@ export async function runInstance(options: InstanceOptions, signal: AbortSignal)
   const { config, clock, onEvent } = options;
   const { address, connect, follow, fsync, segmentBytes, segmentMs } = config;
   mkdirSync(config.spool, { recursive: true, mode: 0o700 });
+  if (await isClusterFolder(systemDisk, config.spool)) {
+    throw wrongSpool(config, "it has the spools of a cluster");
+  }
   let recorder: Recorder | undefined;
   let archive: Archive | undefined;
   await using spool = await Spool.open(config.spool, {
@@ -90,11 +96,29 @@ export async function runInstance(options: InstanceOptions, signal: AbortSignal)
   }
 }
 
+export function wrongSpool({ name, spool }: InstanceConfig, found: string): Failure {
+  return new Failure("FILE_EXISTS", `Cannot record ${name} into "${spool}": ${found}`, {
+    hint: "Give it another spool.",
+  });
+}
+
 async function serve(
+  archive: Archive,
+  request: Request,
+  onProgress: (progress: unknown) => void,
+): Promise<SetManifest> {
+  if (request.shard !== undefined) {
+    throw new Failure("USAGE", `Cannot take a set of shard ${request.shard}: it is no cluster`);
+  }
+  return await takeAsked(archive, request, onProgress);
+}
+
+/** Takes a set that somebody has asked for. @throws Failure */
+export async function takeAsked(
   archive: Archive,
   { note, keep }: Request,
   onProgress: (progress: unknown) => void,
-): Promise<unknown> {
+): Promise<SetManifest> {
   let toldMs = Number.NEGATIVE_INFINITY;
   return await archive.take(
     { kind: "manual", ...(note !== undefined && { note }), ...(keep && { keep }) },

@@ -3,12 +3,14 @@
  *
  * INVARIANTS
  *
- *   1. One instance's trouble stops no other: each is begun again by itself, later each time.
- *   2. Automatic sets of all instances take turns.
+ *   1. One instance's trouble stops no other: each is begun again by itself, later each time. A cluster
+ *      counts as one here, and does the same for its shards.
+ *   2. Automatic sets of all instances take turns, and so do those of shards.
  */
 import { type Clock, systemClock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
-import type { Config } from "./config.ts";
+import { type ClusterInstanceEvent, runCluster } from "./cluster.ts";
+import { type Config, isCluster } from "./config.ts";
 import { type InstanceEvent, runInstance } from "./instance.ts";
 import { supervise, Turns } from "./supervise.ts";
 
@@ -16,7 +18,11 @@ import { supervise, Turns } from "./supervise.ts";
 export type UpEvent =
   | { readonly kind: "up"; readonly instances: readonly string[] }
   | { readonly kind: "down" }
-  | { readonly kind: "event"; readonly instance: string; readonly event: InstanceEvent }
+  | {
+      readonly kind: "event";
+      readonly instance: string;
+      readonly event: InstanceEvent | ClusterInstanceEvent;
+    }
   | {
       readonly kind: "instance failed";
       readonly instance: string;
@@ -40,12 +46,6 @@ export async function up(config: Config, options: UpOptions, signal: AbortSignal
       hint: "Name them: `tidemark init --example` prints how.",
     });
   }
-  const cluster = instances.find(({ address }) => address.kind === "cluster");
-  if (cluster !== undefined) {
-    throw new Failure("USAGE", `Cannot run "${cluster.name}": it is a cluster`, {
-      hint: "Name each shard's servers as an instance; `tidemark record` records all of a cluster.",
-    });
-  }
   onEvent({ kind: "up", instances: instances.map(({ name }) => name) });
   const turns = new Turns();
   const jobs = instances.map((instance) => {
@@ -54,12 +54,10 @@ export async function up(config: Config, options: UpOptions, signal: AbortSignal
       (until) => {
         const isFirst = maySteal;
         maySteal = false;
-        const tell = (event: InstanceEvent) =>
+        const tell = (event: InstanceEvent | ClusterInstanceEvent) =>
           onEvent({ kind: "event", instance: instance.name, event });
-        return runInstance(
-          { config: instance, clock, turns, steal: isFirst, onEvent: tell },
-          until,
-        );
+        const all = { config: instance, clock, turns, steal: isFirst, onEvent: tell };
+        return isCluster(instance) ? runCluster(all, until) : runInstance(all, until);
       },
       signal,
       (trouble) => onEvent({ kind: "instance failed", instance: instance.name, ...trouble }),

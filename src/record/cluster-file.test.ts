@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import fc from "fast-check";
+import { Failure } from "../base/errors.ts";
 import { MemoryDisk, seededRandom } from "../log/testing.ts";
 import {
   ClusterFile,
@@ -8,6 +9,7 @@ import {
   isClusterFolder,
   type KnownShard,
   parseOwnershipChange,
+  readHistory,
 } from "./cluster-file.ts";
 
 const folder = "/c";
@@ -170,4 +172,53 @@ test("checkInstances() refuses keys that are no names of folders, and too many s
   }
   const many = Array.from({ length: 1001 }, (_, i) => ({ key: `${i}`, members: [] }));
   assert.throws(() => checkInstances(many), { code: "LIMIT_EXCEEDED" });
+});
+
+suite("readHistory()", () => {
+  test("gives what append() was given, from any line on, and nothing where there is no file", async () => {
+    const disk = await newDisk();
+    assert.deepEqual(await Array.fromAsync(readHistory(disk, folder)), []);
+    const file = await ClusterFile.open(disk, folder);
+    // Some lines are longer than what is read at once.
+    const wide = Array.from({ length: 5000 }, (_, i) => [3 * i, 3 * i + 1] as const);
+    const all = [0, 1, 2, 3, 4].map((i) => ({
+      windowMs: i,
+      shards: [{ key: id, slots: i % 2 === 0 ? [] : wide, ms: i, position: null }],
+    }));
+    for (const each of all) await file.append(each);
+    const lines = await Array.fromAsync(readHistory(disk, folder));
+    assert.deepEqual(
+      lines.map((line) => line.change),
+      all,
+    );
+    for (const [index, { end }] of lines.entries()) {
+      const rest = await Array.fromAsync(readHistory(disk, folder, end));
+      assert.deepEqual(rest, lines.slice(index + 1));
+    }
+  });
+
+  test("reads over a line that is damaged, and stops before one that has no end", async () => {
+    const disk = await newDisk();
+    const good = JSON.stringify({ format: 1, ...change });
+    await write(disk, "slots.jsonl", `${good}\n{"format":1\n\n${good}\n${good}`);
+    const lines = await Array.fromAsync(readHistory(disk, folder));
+    const kinds = lines.map((line) => (line.change instanceof Failure ? line.change.code : "good"));
+    assert.deepEqual(kinds, ["good", "DATA_CORRUPT", "DATA_CORRUPT", "good"]);
+    await write(disk, "slots.jsonl", "x".repeat(9 * 2 ** 20));
+    await assert.rejects(Array.fromAsync(readHistory(disk, folder)), { code: "DATA_CORRUPT" });
+  });
+
+  test("ends for any bytes", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.string({ unit: fc.constantFrom("{", "}", "1", ",", "\n", '"') }),
+        async (text) => {
+          const disk = await newDisk();
+          await write(disk, "slots.jsonl", text);
+          const lines = await Array.fromAsync(readHistory(disk, folder));
+          assert.equal(lines.length, text.split("\n").length - 1);
+        },
+      ),
+    );
+  });
 });

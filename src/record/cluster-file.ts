@@ -35,7 +35,7 @@ import { join } from "node:path";
 import { Failure } from "../base/errors.ts";
 import { isReplicationId } from "../codec/aof/annotation.ts";
 import type { Instance, Member, SlotRange } from "../link/instance.ts";
-import { type Disk, readAt, readSmall, writeAll, writeSmall } from "../log/disk.ts";
+import { type Disk, openIfThere, readAt, readSmall, writeAll, writeSmall } from "../log/disk.ts";
 import type { Moment } from "../log/gap-list.ts";
 
 const stateName = "cluster.json";
@@ -60,6 +60,11 @@ export type OwnershipChange = {
   readonly windowMs: number | null;
   readonly shards: readonly Ownership[];
 };
+
+/** The spool of a shard. */
+export function shardFolder(folder: string, key: string): string {
+  return join(folder, "shards", key);
+}
 
 /** Whether a folder has been written by a recorder of a cluster. */
 export async function isClusterFolder(disk: Disk, folder: string): Promise<boolean> {
@@ -127,6 +132,62 @@ export class ClusterFile {
       await file.close();
     }
     if (isNew) await this.#disk.syncFolder(this.#folder);
+  }
+}
+
+/** A line of the history that is there as a whole, and where the next one begins. */
+export type HistoryLine = {
+  readonly change: OwnershipChange | Failure;
+  readonly end: number;
+};
+
+/** More than any cluster gives: a thousand shards with all slots scattered over them. */
+const maxLineBytes = 8 * 1024 * 1024;
+
+/**
+ * The history behind the first `from` bytes, oldest first. A line that is damaged is a Failure, and read over.
+ *
+ * @throws Failure of the disk; DATA_CORRUPT where a line does not end
+ */
+export async function* readHistory(
+  disk: Disk,
+  folder: string,
+  from = 0,
+): AsyncGenerator<HistoryLine, void, void> {
+  const path = join(folder, historyName);
+  const file = await openIfThere(disk, path);
+  if (file === undefined) return;
+  try {
+    for (let at = from, size = endPieceBytes; ; ) {
+      const piece = await readAt(file, at, size);
+      let start = 0;
+      for (let end = piece.indexOf(10); end >= 0; end = piece.indexOf(10, start)) {
+        const line = Buffer.from(piece.subarray(start, end)).toString("utf8");
+        start = end + 1;
+        yield { change: tryParse(line, path), end: at + start };
+      }
+      // What is behind the last line end is being written, or was torn off.
+      if (piece.length < size) return;
+      at += start;
+      if (start === 0) size *= 2;
+      if (size > maxLineBytes) {
+        throw new Failure(
+          "DATA_CORRUPT",
+          `Cannot read "${path}": a line at byte ${at} is too long`,
+        );
+      }
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+function tryParse(line: string, path: string): OwnershipChange | Failure {
+  try {
+    return parseOwnershipChange(line, path);
+  } catch (cause) {
+    if (!(cause instanceof Failure)) throw cause;
+    return cause;
   }
 }
 

@@ -8,7 +8,12 @@ import { systemClock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
 import type { Instance, SlotRange } from "../link/instance.ts";
 import { systemDisk } from "../log/disk.ts";
-import { type ClusterEvent, ClusterRecorder } from "./cluster.ts";
+import {
+  type ClusterEvent,
+  ClusterRecorder,
+  type Companion,
+  type RecordedShard,
+} from "./cluster.ts";
 import { ClusterFile, parseOwnershipChange } from "./cluster-file.ts";
 import { describeCluster } from "./status.ts";
 
@@ -33,7 +38,10 @@ class World implements AsyncDisposable {
     this.path = path ?? this.#folder.path;
   }
 
-  async start(goneMs?: number): Promise<ClusterRecorder> {
+  async start(
+    goneMs?: number,
+    alongside?: (shard: RecordedShard) => Companion,
+  ): Promise<ClusterRecorder> {
     const read = async () => {
       if (this.instances instanceof Failure) throw this.instances;
       return this.instances;
@@ -44,6 +52,7 @@ class World implements AsyncDisposable {
       ...{ fsync: "everysec", segmentBytes: 2 ** 20, clock: systemClock, disk: systemDisk },
       onEvent: (event) => this.events.push(event),
       ...(goneMs !== undefined && { goneMs }),
+      ...(alongside !== undefined && { alongside }),
     });
     this.running = cluster.run(this.#stop.signal);
     return cluster;
@@ -123,6 +132,68 @@ suite("ClusterRecorder", () => {
       "it is back",
       async () => world.remembered === "a, c, b" || world.remembered === "a, b, c gone",
     );
+  });
+
+  test("a shard that is gone stays until what runs alongside has let it go", async () => {
+    await using world = new World();
+    const told: string[] = [];
+    const mayGo = Promise.withResolvers<void>();
+    const cluster = await world.start(20, ({ key, spool }) => ({
+      run: async (signal) => {
+        told.push(`${key} begins`);
+        if (!signal.aborted) await new Promise((done) => signal.addEventListener("abort", done));
+        told.push(`${key} ends`);
+      },
+      letGo: async () => {
+        told.push(`${key} is let go`);
+        await mayGo.promise;
+      },
+      finish: async () => {
+        told.push(`${key} finishes, ${spool.state.kind}`);
+      },
+    }));
+    await until("it is remembered", async () => world.remembered === "a, b");
+    world.instances = [shard("a", [0, 16_383])];
+    await until("it is being let go", async () => told.includes("b is let go"));
+    world.instances = [shard("a", [0, 16_382])];
+    await until("it is noted", async () => world.changes.length === 3);
+    assert.equal(world.remembered, "a, b", "a restart would go on with it");
+    assert.equal(describeCluster(cluster).shards[1]?.isGone, true);
+    mayGo.resolve();
+    await until("it is gone", async () => world.remembered === "a, b gone");
+    await world.stop();
+    const ofB = ["b begins", "b is let go", "b finishes, empty", "b ends"];
+    assert.deepEqual(
+      told.filter((each) => each.startsWith("b")),
+      ofB,
+    );
+    assert.deepEqual(
+      told.filter((each) => each.startsWith("a")),
+      ["a begins", "a finishes, empty", "a ends"],
+    );
+  });
+
+  test("a shard that comes back while it is being let go is recorded again at once", async () => {
+    await using world = new World();
+    let begun = 0;
+    let letGo = 0;
+    await world.start(20, ({ key }) => ({
+      run: async () => {
+        if (key === "b") begun++;
+      },
+      letGo: async (signal) => {
+        letGo++;
+        await new Promise((done) => signal.addEventListener("abort", done));
+      },
+      finish: async () => {},
+    }));
+    await until("it is remembered", async () => world.remembered === "a, b");
+    world.instances = [shard("a", [0, 16_383])];
+    await until("it is being let go", async () => letGo === 1);
+    world.instances = whole;
+    await until("it is recorded again", async () => begun === 2);
+    assert.ok(world.events.every(({ kind }) => kind !== "shard gone"));
+    assert.equal(world.remembered, "a, b");
   });
 
   test("does not let a shard go that is missed for a moment", async () => {

@@ -16,15 +16,16 @@
  *   1. A shard is recorded from the moment it is seen; what is remembered of it comes second, and is
  *      tried again until it is on disk.
  *   2. A shard that is not listed any more is followed for `goneMs` more: the last keys leave a master
- *      after its slots. Then its log is flushed; its spool stays.
+ *      after its slots. Then its log is flushed, and what runs alongside ends its work; its spool stays.
  *   3. A shard that fails stops no other, and is tried again. Only where nothing at all could be
  *      followed from the start, and trying again does not mend it, all of it ends.
  *   4. What all shards together hold back in memory has one limit.
+ *   5. A shard that is let go stays among the shards, also in `cluster.json`, until what runs alongside has
+ *      let it go: after a restart it is begun again, and let go again.
  *
  * When slots move, both shards' logs are whole by themselves; which of them is right for a slot at a
  * time is what `slots.jsonl` says. It is seen by looking, so a change has a window in which it was made.
  */
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Clock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
@@ -40,6 +41,7 @@ import {
   maxShards,
   type Ownership,
   type OwnershipChange,
+  shardFolder,
 } from "./cluster-file.ts";
 import { Recorder, type RecorderEvent } from "./recorder.ts";
 import { SourceFinder } from "./source-finder.ts";
@@ -52,11 +54,31 @@ export type ClusterOptions = {
   readonly prefer?: "replica" | "master" | undefined;
   readonly fsync: FsyncPolicy;
   readonly segmentBytes: number;
+  readonly segmentMs?: number;
   readonly clock: Clock;
   readonly disk: Disk;
   readonly onEvent: (event: ClusterEvent) => void;
   /** How long a shard that is not listed any more is followed. */
   readonly goneMs?: number;
+  /** What runs on the spool of each shard, beside its recorder. @throws Failure; it is tried again */
+  readonly alongside?: (shard: RecordedShard) => Companion;
+};
+
+/** A shard while its spool is open. */
+export type RecordedShard = {
+  readonly key: string;
+  readonly recorder: Recorder;
+  readonly spool: Spool;
+};
+
+/** What runs on the spool of a shard beside its recorder. */
+export type Companion = {
+  /** Until the signal is given. What fails is its own affair. */
+  readonly run: (signal: AbortSignal) => Promise<void>;
+  /** The recorder has been stopped, and its log is flushed: does what is left, in a short time. */
+  readonly finish: () => Promise<void>;
+  /** Before that, where the shard is gone: takes as long as it needs, or until the signal is given. */
+  readonly letGo: (signal: AbortSignal) => Promise<void>;
 };
 
 /** What happens; `shard` is the key of the one to which it does. */
@@ -78,7 +100,9 @@ export type Shard = {
   failure: Failure | undefined;
   /** Since when it is not listed. */
   goneSinceMs: number | undefined;
+  /** Is aborted when it is let go; and when it is listed again meanwhile. */
   readonly stop: AbortController;
+  readonly isBack: AbortController;
   /** Its spool was opened, or could not be. */
   readonly opened: PromiseWithResolvers<void>;
 };
@@ -159,25 +183,23 @@ export class ClusterRecorder {
 
   #apply(instances: readonly Instance[], signal: AbortSignal): void {
     const nowMs = performance.now();
-    const { goneMs = defaultGoneMs, onEvent } = this.#options;
+    const { goneMs = defaultGoneMs } = this.#options;
     const keys = new Set(instances.map(({ key }) => key));
     for (const instance of instances) {
       const shard = this.#shards.get(instance.key);
       if (shard) {
         shard.instance = instance;
         shard.goneSinceMs = undefined;
+        if (shard.stop.signal.aborted) shard.isBack.abort(new Failure("ABORTED", "It is back"));
       } else if (this.#shards.size < maxShards) {
         // Else at a later look, when some that are gone were let go.
         this.#begin(instance, instances.length, signal);
       }
     }
     for (const shard of this.#shards.values()) {
-      if (keys.has(shard.key)) continue;
+      if (keys.has(shard.key) || shard.stop.signal.aborted) continue;
       shard.goneSinceMs ??= nowMs;
       if (nowMs - shard.goneSinceMs < goneMs) continue;
-      onEvent({ kind: "shard gone", shard: shard.key });
-      this.#shards.delete(shard.key);
-      this.#gone.set(shard.key, shard.instance);
       shard.stop.abort(new Failure("ABORTED", "The shard is gone"));
     }
     this.#noteSlots(instances, nowMs);
@@ -222,21 +244,27 @@ export class ClusterRecorder {
 
   #begin(instance: Instance, count: number, signal: AbortSignal): void {
     const { key } = instance;
-    const stop = new AbortController();
+    const [stop, isBack] = [new AbortController(), new AbortController()];
     const shard: Shard = {
-      ...{ key, instance, stop, opened: Promise.withResolvers<void>() },
+      ...{ key, instance, stop, isBack, opened: Promise.withResolvers<void>() },
       ...{ running: undefined, failure: undefined, goneSinceMs: undefined },
     };
     this.#shards.set(key, shard);
     this.#gone.delete(key);
     this.#options.onEvent({ kind: "shard begins", shard: key, slots: formatSlots(instance) });
-    this.#tasks.push(this.#record(shard, count, AbortSignal.any([signal, stop.signal])));
+    this.#tasks.push(this.#record(shard, count, signal));
   }
 
+  /** Until the signal is given, or the shard has been let go. */
   async #record(shard: Shard, count: number, signal: AbortSignal): Promise<void> {
+    const either = AbortSignal.any([signal, shard.stop.signal]);
     while (!signal.aborted) {
       try {
         await this.#follow(shard, count, signal);
+        if (signal.aborted) break;
+        if (shard.isBack.signal.aborted) this.#begin(shard.instance, count, signal);
+        else this.#letGo(shard);
+        break;
       } catch (cause) {
         if (!(cause instanceof Failure)) return this.#failed.reject(cause);
         shard.failure = cause;
@@ -245,17 +273,26 @@ export class ClusterRecorder {
         const others = [...this.#shards.values()];
         if (!this.#hasFollowed && others.every(({ failure }) => failure))
           this.#failed.reject(cause);
-        await sleep(retryMs, undefined, { signal }).catch(() => {});
+        const until = either.aborted ? signal : either;
+        await sleep(retryMs, undefined, { signal: until }).catch(() => {});
       }
     }
     shard.opened.resolve();
   }
 
+  #letGo({ key, instance }: Shard): void {
+    this.#shards.delete(key);
+    this.#gone.set(key, instance);
+    this.#options.onEvent({ kind: "shard gone", shard: key });
+  }
+
   async #follow(shard: Shard, count: number, signal: AbortSignal): Promise<void> {
-    const { folder, topology, connect, prefer, fsync, segmentBytes, clock, disk } = this.#options;
+    const { topology, connect, prefer, fsync, segmentBytes, clock, disk } = this.#options;
+    const { segmentMs, alongside } = this.#options;
     let recorder: Recorder | undefined;
-    await using spool = await Spool.open(join(folder, "shards", shard.key), {
-      ...{ fsync, segmentBytes, disk },
+    await using spool = await Spool.open(shardFolder(this.#options.folder, shard.key), {
+      ...{ fsync, segmentBytes, clock, disk },
+      ...(segmentMs !== undefined && { segmentMs }),
       maxPendingBytes: Math.max(Math.floor(maxPendingBytes / count), leastPendingBytes),
       onChange: () => recorder?.spoolChanged(),
     });
@@ -267,13 +304,21 @@ export class ClusterRecorder {
       ...{ connect, spool, clock },
       onEvent: (event) => this.#tell(shard, event),
     });
+    const companion = alongside?.({ key: shard.key, recorder, spool });
+    const ended = new AbortController();
+    const beside = companion?.run(ended.signal);
     shard.running = { recorder, spool };
     shard.opened.resolve();
     try {
-      await recorder.run(signal);
+      await recorder.run(AbortSignal.any([signal, shard.stop.signal]));
       await spool.flush();
+      const until = AbortSignal.any([signal, shard.isBack.signal]);
+      if (!until.aborted) await companion?.letGo(until);
+      await companion?.finish();
     } finally {
       shard.running = undefined;
+      ended.abort(new Failure("ABORTED", "The recorder of the shard ends"));
+      await beside;
     }
   }
 

@@ -1,20 +1,35 @@
-/** The command `backup`. */
+/**
+ * The command `backup`: asks the daemon that runs here, or takes the set itself.
+ *
+ * The name of a cluster means a set of each of its shards. They are not of one moment: what makes one of them is
+ * the log; and without a log each shard goes back to its own set.
+ */
 import { existsSync } from "node:fs";
 import { hostname } from "node:os";
 import { type SetManifest, setManifest } from "../../archive/backup-set.ts";
+import { parseShardInstance } from "../../archive/cluster-slots.ts";
 import { Lease } from "../../archive/lease.ts";
 import { type TakeProgress, takeSet } from "../../archive/take-set.ts";
 import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
 import { holderOf } from "../../daemon/archive.ts";
-import { findConfig, type InstanceConfig, instanceOf } from "../../daemon/config.ts";
+import type { ShardProgress } from "../../daemon/cluster.ts";
+import {
+  type Config,
+  findConfig,
+  type InstanceConfig,
+  instanceOf,
+  isCluster,
+  shardConfig,
+} from "../../daemon/config.ts";
 import { askDaemon } from "../../daemon/control.ts";
-import { openConfigured } from "../../daemon/open-repository.ts";
+import { type OpenRepository, openConfigured } from "../../daemon/open-repository.ts";
 import { Topology } from "../../link/topology.ts";
 import { systemDisk } from "../../log/disk.ts";
 import { takeSnapshot } from "../../record/snapshot.ts";
 import { SourceFinder } from "../../record/source-finder.ts";
 import { formatBytes, formatDuration, plural } from "../render/text.ts";
+import { findShards } from "./cluster-shards.ts";
 import { LiveLine } from "./live-line.ts";
 import { nowhere } from "./place.ts";
 
@@ -28,40 +43,99 @@ export type BackupFlags = {
 export async function backup(name: string, flags: BackupFlags): Promise<void> {
   const config = findConfig(flags.config);
   if (config === undefined) throw nowhere();
-  const instance = instanceOf(config, name);
+  const { instance, key } = findInstance(config, name);
   const { note, keep } = flags;
   const wishes = { ...(note !== undefined && { note }), ...(keep && { keep }) };
   using line = new LiveLine();
   const startedMs = performance.now();
   const tell = (progress: unknown) =>
-    line.show(describe(progress as TakeProgress, performance.now() - startedMs));
-  const asked = await askDaemon(instance.spool, { do: "backup", ...wishes }, tell);
-  const manifest =
-    asked === undefined ? await take(instance, wishes, tell) : setManifest.parse(asked.done);
+    line.show(describe(progress as Progress, performance.now() - startedMs));
+  const request = { do: "backup", ...wishes, ...(key !== undefined && { shard: key }) } as const;
+  const asked = await askDaemon(instance.spool, request, tell);
+  const manifests =
+    asked === undefined
+      ? await takeHere(instance, key, wishes, tell)
+      : [asked.done].flat().map((each) => setManifest.parse(each));
   line.clear();
-  const text = flags.json ? JSON.stringify(manifest, null, 2) : summarize(manifest);
+  const [first] = manifests;
+  const isAll = isCluster(instance) && key === undefined;
+  const text = flags.json
+    ? JSON.stringify(isAll ? manifests : first, null, 2)
+    : manifests.map(summarize).join("\n");
   process.stdout.write(`${text}\n`);
 }
 
-type Wishes = { readonly note?: string; readonly keep?: boolean };
+/** What is configured under a name; or the shard of a cluster that is. @throws Failure USAGE */
+function findInstance(
+  config: Config,
+  name: string,
+): { readonly instance: InstanceConfig; readonly key: string | undefined } {
+  const shard = config.instances.has(name) ? undefined : parseShardInstance(name);
+  const cluster = config.instances.get(shard?.cluster ?? "");
+  if (shard === undefined || cluster === undefined || !isCluster(cluster)) {
+    return { instance: instanceOf(config, name), key: undefined };
+  }
+  return { instance: cluster, key: shard.key };
+}
 
-async function take(
+type Wishes = { readonly note?: string; readonly keep?: boolean };
+type Tell = (progress: Progress) => void;
+
+/** Takes a set where no daemon runs: of an instance, of a shard, or of all shards one after another. */
+async function takeHere(
   config: InstanceConfig,
+  key: string | undefined,
   wishes: Wishes,
-  onProgress: (progress: TakeProgress) => void,
-): Promise<SetManifest> {
-  const { name, address, connect, follow: prefer } = config;
+  tell: Tell,
+): Promise<SetManifest[]> {
   const stop = new AbortController();
   const { signal } = stop;
   const end = () => stop.abort(new Failure("ABORTED", "Cannot take the set: it was stopped"));
   for (const each of ["SIGTERM", "SIGINT"] as const) process.once(each, end);
   await using repository = await openConfigured(config.repository, { signal });
+  if (!isCluster(config)) {
+    await using topology = new Topology(config.address, { ...config.connect, signal });
+    return [await take({ repository, topology, config, signal }, wishes, tell)];
+  }
+  const { topology, shards } = await findShards(repository, config, signal);
+  await using _topology = topology;
+  const chosen = shards.filter((shard) => key === undefined || shard.key === key);
+  if (chosen.length === 0) {
+    throw new Failure("USAGE", `Cannot take a set of shard ${key}: ${config.name} has it no more`);
+  }
+  const manifests: SetManifest[] = [];
+  for (const [index, { key: shard }] of chosen.entries()) {
+    const own = { repository, topology, config: shardConfig(config, shard), key: shard, signal };
+    manifests.push(
+      await take(own, wishes, (progress) => {
+        tell({ shard, index, count: chosen.length, progress });
+      }),
+    );
+  }
+  return manifests;
+}
+
+type Taking = {
+  readonly repository: OpenRepository;
+  readonly topology: Topology;
+  /** Of the instance, or of the shard. */
+  readonly config: InstanceConfig;
+  readonly key?: string;
+  readonly signal: AbortSignal;
+};
+
+async function take(
+  taking: Taking,
+  wishes: Wishes,
+  onProgress: (progress: TakeProgress) => void,
+): Promise<SetManifest> {
+  const { repository, topology, config, key, signal } = taking;
+  const { name, connect, follow: prefer } = config;
   await using spool = await lockSpool(config.spool);
   const owner = `tidemark backup on ${hostname()}`;
   const holder = spool === undefined ? undefined : holderOf(config.spool);
   await using lease = await Lease.acquire(repository, name, { owner, holder, signal });
-  await using topology = new Topology(address, { ...connect, signal });
-  const finder = new SourceFinder({ topology, prefer, connect });
+  const finder = new SourceFinder({ topology, key, prefer, connect });
   return await takeSet(
     repository,
     name,
@@ -87,7 +161,13 @@ async function lockSpool(spool: string): Promise<AsyncDisposable | undefined> {
   }
 }
 
-function describe(progress: TakeProgress, elapsedMs: number): string {
+type Progress = TakeProgress | (ShardProgress & { readonly progress: TakeProgress });
+
+function describe(progress: Progress, elapsedMs: number): string {
+  if ("shard" in progress) {
+    const { index, count } = progress;
+    return `shard ${index + 1} of ${count}: ${describe(progress.progress, elapsedMs)}`;
+  }
   switch (progress.phase) {
     case "preparing":
       return "waiting for the source's snapshot";

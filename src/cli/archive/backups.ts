@@ -46,6 +46,10 @@ export async function listBackups(
     ...(sets.length === 0 ? ["  no sets yet"] : renderTable(toTable(sets))),
     ...sets.flatMap(({ name: set, fault }) => (fault ? [`  ${set}: ${printable(fault)}`] : [])),
   ]);
+  const empty = places.clusters.filter(({ cluster, shards }) => {
+    return shards.length === 0 && (name === undefined || name === cluster);
+  });
+  for (const { cluster } of empty) lines.push(title(cluster), "  no shards yet");
   if (lines.length === 0) lines.push("There are no instances yet.");
   process.stdout.write(`${lines.join("\n")}\n`);
 }

@@ -3,20 +3,27 @@
  *
  * WHY TWO WAYS. Beside a configuration, everything has a name. On the day when only the bucket is left, an
  * address must do: `--repo` needs nothing else.
+ *
+ * CLUSTERS. The shards of a cluster are instances of their own, `NAME.KEY`. The name of the cluster stands for
+ * all of them, and they are configured as it is; this is the one place that knows it.
  */
+
 import {
   type Catalogue,
   type ListedSet,
   listInstances,
   readCatalogue,
 } from "../../archive/catalogue.ts";
+import { listClusters, parseShardInstance } from "../../archive/cluster-slots.ts";
 import { isInstanceName } from "../../archive/layout.ts";
 import { Failure } from "../../base/errors.ts";
 import {
   type Config,
   findConfig,
   type InstanceConfig,
+  isCluster,
   type RepositoryConfig,
+  shardConfig,
 } from "../../daemon/config.ts";
 import {
   type OpenRepository,
@@ -25,23 +32,37 @@ import {
 } from "../../daemon/open-repository.ts";
 import { nearest } from "../../daemon/yaml-file.ts";
 import { Secret } from "../../link/secret.ts";
+import { plural } from "../render/text.ts";
 import type { PlaceFlags } from "./place-options.ts";
 
 /** An instance that there is something of, or that is configured. */
 export type Place = {
   readonly repository: OpenRepository;
   readonly instance: string;
-  /** As it is configured, if it is. */
+  /** As it is configured, if it is; a shard as its cluster is. */
   readonly config: InstanceConfig | undefined;
+  /** Where it is a shard of a cluster. */
+  readonly shard: { readonly cluster: string; readonly key: string } | undefined;
+};
+
+/** A cluster that there is something of, or that is configured. */
+export type ClusterPlace = {
+  readonly repository: OpenRepository;
+  readonly cluster: string;
+  readonly config: InstanceConfig | undefined;
+  /** Those that there is something of, by their keys. */
+  readonly shards: readonly Place[];
 };
 
 export class Places implements AsyncDisposable {
-  /** In the order of the configuration; then by name. */
+  /** In the order of the configuration; then by name. Shards stand where their cluster does. */
   readonly all: readonly Place[];
+  readonly clusters: readonly ClusterPlace[];
   readonly #repositories: readonly OpenRepository[];
 
-  private constructor(all: readonly Place[], repositories: readonly OpenRepository[]) {
+  private constructor({ all, clusters }: Found, repositories: readonly OpenRepository[]) {
     this.all = all;
+    this.clusters = clusters;
     this.#repositories = repositories;
   }
 
@@ -49,46 +70,67 @@ export class Places implements AsyncDisposable {
   static async open(flags: PlaceFlags): Promise<Places> {
     const { config, sources } = findSources(flags);
     const opened: OpenRepository[] = [];
-    const all: Place[] = [];
+    const found = { all: [] as Place[], clusters: [] as ClusterPlace[] };
     try {
       for (const { repositoryConfig, open } of sources) {
         const repository = await open();
         opened.push(repository);
-        const configured = [...(config?.instances.values() ?? [])].filter(
-          (instance) => instance.repository === repositoryConfig,
-        );
-        const names = new Set(configured.map(({ name }) => name));
-        for (const name of await listInstances(repository.store)) names.add(name);
-        for (const instance of names) {
-          all.push({ repository, instance, config: config?.instances.get(instance) });
-        }
+        const { all, clusters } = await findPlaces(repository, repositoryConfig, config);
+        found.all.push(...all);
+        found.clusters.push(...clusters);
       }
-      return new Places(all, opened);
+      return new Places(found, opened);
     } catch (error) {
       await closeAll(opened);
       throw error;
     }
   }
 
-  /** Those of a name; without one, all. @throws Failure USAGE where there is none */
+  /**
+   * Those of a name, which may be a cluster's: then its shards, if there are any yet. Without a name, all.
+   *
+   * @throws Failure USAGE where there is none of the name
+   */
   named(name: string | undefined): readonly Place[] {
     if (name === undefined) return this.all;
-    const found = this.all.filter(({ instance }) => instance === name);
-    if (found.length > 0) return found;
+    const found = this.all.filter(({ instance, shard }) => {
+      return instance === name || shard?.cluster === name;
+    });
+    if (found.length > 0 || this.#clustersOf(name).length > 0) return found;
     throw this.#unknown(name);
   }
 
-  /** The one of a name. @throws Failure USAGE where there is none, or several */
+  /** The one of a name. @throws Failure USAGE where there is none, or several, or it is a cluster */
   one(name: string): Place {
-    const [place, ...more] = this.named(name);
+    const places = this.named(name).filter(({ instance }) => instance === name);
+    const [place, ...more] = places;
     if (place !== undefined && more.length === 0) return place;
+    const [cluster] = this.#clustersOf(name);
+    if (place === undefined && cluster !== undefined) throw manyShards(cluster);
     throw new Failure("USAGE", `Cannot tell which "${name}" is meant: two repositories have it`, {
       hint: "Name the repository with --repo.",
     });
   }
 
+  /** The cluster of a name; undefined where there is none. @throws Failure USAGE where there are several */
+  cluster(name: string): ClusterPlace | undefined {
+    const [cluster, ...more] = this.#clustersOf(name);
+    if (more.length === 0) return cluster;
+    throw new Failure("USAGE", `Cannot tell which "${name}" is meant: two repositories have it`, {
+      hint: "Name the repository with --repo.",
+    });
+  }
+
+  #clustersOf(name: string): readonly ClusterPlace[] {
+    return this.clusters.filter(({ cluster }) => cluster === name);
+  }
+
   #unknown(name: string): Failure {
-    const names = this.all.map(({ instance }) => instance);
+    const single = this.all.filter(({ shard }) => shard === undefined);
+    const names = [
+      ...this.clusters.map(({ cluster }) => cluster),
+      ...single.map(({ instance }) => instance),
+    ];
     const meant = nearest(name, names);
     const hint =
       meant !== undefined
@@ -103,6 +145,56 @@ export class Places implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return closeAll(this.#repositories);
   }
+}
+
+type Found = { readonly all: readonly Place[]; readonly clusters: readonly ClusterPlace[] };
+
+/** What a repository has, and what is configured to be in it. */
+async function findPlaces(
+  repository: OpenRepository,
+  repositoryConfig: RepositoryConfig | undefined,
+  config: Config | undefined,
+): Promise<Found> {
+  const configured = [...(config?.instances.values() ?? [])].filter(
+    (instance) => instance.repository === repositoryConfig,
+  );
+  const present = await listInstances(repository.store);
+  const known = new Set(await listClusters(repository.store));
+  for (const instance of configured) if (isCluster(instance)) known.add(instance.name);
+  const isShard = (instance: string) => known.has(parseShardInstance(instance)?.cluster ?? "");
+  const names = [
+    ...configured.map(({ name }) => name),
+    ...known,
+    ...present.filter((instance) => !isShard(instance)),
+  ];
+  const found = { all: [] as Place[], clusters: [] as ClusterPlace[] };
+  for (const name of new Set(names)) {
+    const own = config?.instances.get(name);
+    if (known.has(name)) {
+      const cluster = own !== undefined && isCluster(own) ? own : undefined;
+      const shards = present.flatMap((instance): Place[] => {
+        const shard = parseShardInstance(instance);
+        if (shard?.cluster !== name) return [];
+        return [
+          { repository, instance, shard, config: cluster && shardConfig(cluster, shard.key) },
+        ];
+      });
+      found.clusters.push({ repository, cluster: name, config: cluster, shards });
+      found.all.push(...shards);
+    }
+    if (!known.has(name) || present.includes(name)) {
+      found.all.push({ repository, instance: name, config: own, shard: undefined });
+    }
+  }
+  return found;
+}
+
+function manyShards({ cluster, shards }: ClusterPlace): Failure {
+  const [first] = shards;
+  const found = `it is a cluster of ${plural(shards.length, "shard")}`;
+  return new Failure("USAGE", `Cannot choose one instance of "${cluster}": ${found}`, {
+    hint: first === undefined ? "`tidemark up` begins with them." : `Name one: ${first.instance}.`,
+  });
 }
 
 export type FoundSet = {

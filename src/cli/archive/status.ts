@@ -1,199 +1,65 @@
 /**
- * The command `status` for what is archived: what can be restored, how far behind, how large.
+ * The command `status` for what is archived: instances, and clusters with their shards.
  *
- * WHY FROM TWO PLACES. What can be restored, the repository alone says, also when nothing runs and from another
- * machine. How far behind it is, only the process knows that ships; it is asked where it runs here.
+ * In JSON a shard is an instance as any other, and a cluster says what is true of all its shards.
  */
-import { parseVerifiedMark } from "../../archive/backup-set.ts";
-import { readCatalogue, type Window, windowsOf } from "../../archive/catalogue.ts";
-import { maxDocumentBytes } from "../../archive/document.ts";
-import { setObject } from "../../archive/layout.ts";
-import { systemClock } from "../../base/clock.ts";
-import { Failure } from "../../base/errors.ts";
 import type { InstanceStatus } from "../../daemon/instance.ts";
-import { askStatus } from "../../record/status.ts";
-import { readAll } from "../../store/store.ts";
-import { renderPairs, style, title } from "../render/table.ts";
-import { formatBytes, formatDuration, formatTime, plural, printable } from "../render/text.ts";
+import { type ArchivedCluster, askProcess, readCluster, renderCluster } from "./cluster-status.ts";
+import { type ArchivedStatus, readStatus, renderStatus } from "./instance-status.ts";
 import { type Place, Places } from "./place.ts";
 import type { PlaceFlags } from "./place-options.ts";
-
-/** What is between two windows: nothing of it can be restored. */
-type Gap = { readonly fromMs: number; readonly toMs: number; readonly reason: string | null };
-
-/** Version 1 of what `tidemark status --json` prints of an instance. Times are Unix milliseconds. */
-type ArchivedStatus = {
-  readonly instance: string;
-  readonly repository: string;
-  /** Null where no `tidemark up` runs it here. */
-  readonly live: InstanceStatus | null;
-  readonly windows: readonly Window[];
-  readonly gaps: readonly Gap[];
-  readonly sets: {
-    readonly count: number;
-    readonly good: number;
-    readonly kept: number;
-    readonly sizeBytes: number;
-    readonly newestGood: { readonly set: string; readonly ms: number } | null;
-    /** When the newest good one was last read back. */
-    readonly verifiedMs: number | null;
-  };
-  readonly log: {
-    readonly pieces: number;
-    readonly sizeBytes: number;
-    readonly rawBytes: number;
-  };
-};
-
-const shownWindows = 8;
 
 export async function showArchived(
   name: string | undefined,
   flags: PlaceFlags & { readonly json?: true },
 ): Promise<void> {
   await using places = await Places.open(flags);
-  const all: ArchivedStatus[] = [];
-  for (const place of places.named(name)) all.push(await readStatus(place));
-  const text = flags.json
-    ? JSON.stringify({ format: 1, instances: all }, null, 2)
-    : all.length === 0
-      ? "There are no instances yet."
-      : all.map((status) => render(status).join("\n")).join("\n\n");
-  process.stdout.write(`${text}\n`);
+  const shown = places.clusters.filter(({ cluster }) => name === undefined || cluster === name);
+  const ofClusters = new Set(shown.flatMap(({ shards }) => shards));
+  const instances: ArchivedStatus[] = [];
+  for (const place of places.named(name)) {
+    if (!ofClusters.has(place))
+      instances.push(await readStatus(place, await askLive(places, place)));
+  }
+  const clusters: ArchivedCluster[] = [];
+  for (const each of shown) clusters.push(await readCluster(each));
+  if (flags.json) print(JSON.stringify(toJson(instances, clusters), null, 2));
+  else if (instances.length + clusters.length === 0) print("There are no instances yet.");
+  else
+    print([...instances.map(renderStatus), ...clusters.map(renderCluster)].map(join).join("\n\n"));
 }
 
-async function readStatus(place: Place): Promise<ArchivedStatus> {
-  const { repository, instance, config } = place;
-  const catalogue = await readCatalogue(repository.store, instance);
-  const live = config === undefined ? null : await askLive(config.spool);
-  const windows = windowsOf(catalogue);
-  const good = catalogue.sets.filter(({ isVerified }) => isVerified);
-  const newest = good.at(-1);
-  const sum = <Item>(items: readonly Item[], of: (item: Item) => number) =>
-    items.reduce((total, item) => total + of(item), 0);
-  const pieces = catalogue.lines.flatMap(({ runs }) => runs.flatMap((run) => run.pieces));
+/** Of a shard, the process that runs its cluster says it. */
+async function askLive(
+  places: Places,
+  { repository, instance, shard, config }: Place,
+): Promise<InstanceStatus | null> {
+  const cluster = places.clusters.find((each) => {
+    return each.repository === repository && each.cluster === shard?.cluster;
+  });
+  const spool = shard === undefined ? config?.spool : cluster?.config?.spool;
+  return spool === undefined ? null : ((await askProcess(spool)).instances.get(instance) ?? null);
+}
+
+function toJson(instances: readonly ArchivedStatus[], clusters: readonly ArchivedCluster[]) {
+  const shards = clusters.flatMap((cluster) => cluster.shards.map(({ status }) => status));
   return {
-    ...{ instance, live, windows, repository: repository.store.name },
-    gaps: gapsOf(windows, live),
-    sets: {
-      ...{ count: catalogue.sets.length, good: good.length },
-      kept: catalogue.sets.filter(({ isKept }) => isKept).length,
-      sizeBytes: sum(catalogue.sets, ({ sizeBytes }) => sizeBytes),
-      newestGood: newest ? { set: newest.name, ms: newest.ms } : null,
-      verifiedMs: newest ? await readVerifiedMs(place, newest.name) : null,
-    },
-    log: {
-      pieces: pieces.length,
-      sizeBytes: sum(pieces, ({ sizeBytes }) => sizeBytes),
-      rawBytes: sum(pieces, ({ rawBytes }) => rawBytes),
-    },
+    format: 1,
+    instances: [...instances, ...shards],
+    clusters: clusters.map((cluster) => ({
+      ...cluster,
+      shards: cluster.shards.map(({ status, ...shard }) => ({
+        instance: status.instance,
+        ...shard,
+      })),
+    })),
   };
 }
 
-async function askLive(spool: string): Promise<InstanceStatus | null> {
-  try {
-    const status = await askStatus(spool);
-    return "archive" in status ? (status as InstanceStatus) : null;
-  } catch (error) {
-    if (error instanceof Failure && error.code === "SERVER_UNREACHABLE") return null;
-    throw error;
-  }
+function join(lines: readonly string[]): string {
+  return lines.join("\n");
 }
 
-async function readVerifiedMs(
-  { repository, instance }: Place,
-  set: string,
-): Promise<number | null> {
-  const object = setObject(instance, set, "verified");
-  try {
-    const bytes = await readAll(repository.store, object, maxDocumentBytes);
-    return parseVerifiedMark(bytes, object).ms;
-  } catch (error) {
-    // It may have gone since the listing; and `verify` says what is wrong with it.
-    if (error instanceof Failure && /^(OBJECT_MISSING|DATA_)/.test(error.code)) return null;
-    throw error;
-  }
-}
-
-/** A set in the middle of nothing is a window of no length; two lines may overlap by a moment. */
-function gapsOf(windows: readonly Window[], live: InstanceStatus | null): Gap[] {
-  const gaps: Gap[] = [];
-  let endMs = Number.POSITIVE_INFINITY;
-  for (const { fromMs, toMs } of windows) {
-    if (fromMs > endMs) {
-      const known = live?.gaps.find(({ to }) => to.ms >= endMs && to.ms <= fromMs + 1000);
-      gaps.push({ fromMs: endMs, toMs: fromMs, reason: known?.reason ?? null });
-    }
-    endMs = Number.isFinite(endMs) ? Math.max(endMs, toMs) : toMs;
-  }
-  return gaps;
-}
-
-function render(status: ArchivedStatus): string[] {
-  const { instance, live, windows, gaps, sets, log, repository } = status;
-  const nowMs = systemClock.now();
-  const ago = (ms: number) => `${formatDuration(Math.max(0, nowMs - ms))} ago`;
-  const newest = sets.newestGood;
-  const pairs: [string, string][] = [
-    ["repository", repository],
-    ...(live ? renderLive(live, ago) : [["recorder", notRunning] as [string, string]]),
-    ...renderWindows(windows, gaps),
-    ["sets", `${plural(sets.count, "set")}, ${sets.good} good, ${sets.kept} kept`],
-    ["newest good", newest ? `${newest.set}, ${ago(newest.ms)}` : style("red", "none")],
-    ["last verified", sets.verifiedMs === null ? "never" : ago(sets.verifiedMs)],
-    ["size", `${formatBytes(sets.sizeBytes)} sets, ${formatBytes(log.sizeBytes)} log`],
-    ["log", `${plural(log.pieces, "piece")}, ${formatBytes(log.rawBytes)} raw`],
-  ];
-  return [title(instance), ...renderPairs(pairs)];
-}
-
-const notRunning = "no `tidemark up` runs here";
-
-function renderLive(live: InstanceStatus, ago: (ms: number) => string): [string, string][] {
-  const { archive } = live;
-  const { set } = archive;
-  const troubles = [live.trouble, archive.trouble, set.trouble].filter((each) => each !== null);
-  const shipped =
-    archive.lastShippedMs === null
-      ? ""
-      : `, ${formatBytes(archive.behindBytes ?? 0)} behind, shipped ${ago(archive.lastShippedMs)}`;
-  const next = set.nextMs === null ? "none planned" : formatTime(set.nextMs);
-  return [
-    [
-      "recorder",
-      `${live.state}, ${live.source || "no source yet"}, ${formatBytes(live.lagBytes)} behind`,
-    ],
-    ["archive", `${archive.state}${shipped}`],
-    [
-      "next set",
-      set.running && set.sinceMs !== null ? `${set.running}, begun ${ago(set.sinceMs)}` : next,
-    ],
-    ...troubles.map((text) => ["trouble", style("red", printable(text))] as [string, string]),
-  ];
-}
-
-/** In the order of time, gaps where they are. */
-function renderWindows(windows: readonly Window[], gaps: readonly Gap[]): [string, string][] {
-  if (windows.length === 0) return [["restores", style("red", "nothing yet")]];
-  const lines = [
-    ...windows.map(({ fromMs, toMs }) => ({
-      atMs: fromMs,
-      name: "restores",
-      fromMs,
-      toMs,
-      rest: "",
-    })),
-    ...gaps.map(({ fromMs, toMs, reason }) => {
-      const rest = reason === null ? "" : `: ${printable(reason)}`;
-      return { atMs: fromMs, name: "gap", fromMs, toMs, rest };
-    }),
-  ].sort((a, b) => a.atMs - b.atMs);
-  const left = lines.length - 2 * shownWindows;
-  return [
-    ...(left > 0 ? [["", `… ${left} earlier`] as [string, string]] : []),
-    ...lines.slice(-2 * shownWindows).map(({ name, fromMs, toMs, rest }): [string, string] => {
-      const span = `${formatTime(fromMs)} to ${formatTime(toMs)}`;
-      return [name, `${span} (${formatDuration(toMs - fromMs)})${rest}`];
-    }),
-  ];
+function print(text: string): void {
+  process.stdout.write(`${text}\n`);
 }

@@ -33,7 +33,8 @@ function flatten(event: UpEvent): { readonly kind: string; readonly instance?: s
   if (event.kind !== "event") return event;
   const { instance, event: own } = event;
   if (own.kind !== "archiver") return { instance, ...own };
-  return { instance, ...own.event, kind: `archive ${own.event.kind}` };
+  const shard = "shard" in own ? { shard: own.shard } : {};
+  return { instance, ...shard, ...own.event, kind: `archive ${own.event.kind}` };
 }
 
 function withoutStacks(_: string, value: unknown): unknown {

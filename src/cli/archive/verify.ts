@@ -14,6 +14,7 @@ import {
   verifyLog,
   verifySet,
 } from "../../archive/verify.ts";
+import { type SlotsVerification, verifySlots } from "../../archive/verify-slots.ts";
 import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
 import { Progress } from "../render/progress.ts";
@@ -49,10 +50,11 @@ export async function verify(set: string | undefined, flags: VerifyFlags): Promi
   await using places = await Places.open(flags);
   const results: Result[] = [];
   for (const job of await chooseJobs(places, set, flags)) results.push(await run(job, flags));
-  const isSound = results.every(isGood);
+  const clusters = set === undefined ? await verifyClusters(places, flags) : [];
+  const isSound = results.every(isGood) && clusters.every(({ findings }) => findings.length === 0);
   const text = flags.json
-    ? JSON.stringify({ isSound, instances: results.map(toJson) }, null, 2)
-    : render(results).join("\n");
+    ? JSON.stringify({ isSound, instances: results.map(toJson), clusters }, null, 2)
+    : [...render(results), ...clusters.flatMap(renderSlots)].join("\n");
   process.stdout.write(`${text}\n`);
   return isSound ? 0 : damagedStatus;
 }
@@ -79,6 +81,20 @@ async function chooseJobs(
     }
   }
   return jobs;
+}
+
+/** Who had which slots belongs to the log: without it, those of the shards do not make a whole. */
+async function verifyClusters(
+  places: Places,
+  { all, log, instance }: VerifyFlags,
+): Promise<SlotsVerification[]> {
+  const results: SlotsVerification[] = [];
+  if (!all && !log) return results;
+  for (const { repository, cluster } of places.clusters) {
+    if (instance !== undefined && instance !== cluster) continue;
+    results.push(await verifySlots(repository.store, cluster));
+  }
+  return results;
 }
 
 async function run({ place, set }: Job, flags: VerifyFlags): Promise<Result> {
@@ -160,6 +176,15 @@ function renderLog({ pieces, findings, holes, covered, windows }: LogVerificatio
         `offsets ${from.offset} to ${to.offset}`,
     ),
     ...windows.map(renderWindow),
+  ];
+}
+
+function renderSlots({ cluster, changes, findings }: SlotsVerification): string[] {
+  const mark = findings.length === 0 ? style("green", "good") : style("red", "BAD ");
+  return [
+    title(cluster),
+    `  ${mark}  who had which slots, ${plural(changes, "change")}`,
+    ...findings.map(({ found }) => `        ${printable(found)}`),
   ];
 }
 

@@ -1,0 +1,181 @@
+/**
+ * What `tidemark status` says of an instance: what can be restored, how far behind, how large.
+ *
+ * WHY FROM TWO PLACES. What can be restored, the repository alone says, also when nothing runs and from another
+ * machine. How far behind it is, only the process knows that ships; it is asked where it runs here.
+ */
+import { parseVerifiedMark } from "../../archive/backup-set.ts";
+import { readCatalogue, type Window, windowsOf } from "../../archive/catalogue.ts";
+import type { Span } from "../../archive/cluster-windows.ts";
+import { maxDocumentBytes } from "../../archive/document.ts";
+import { setObject } from "../../archive/layout.ts";
+import { systemClock } from "../../base/clock.ts";
+import { Failure } from "../../base/errors.ts";
+import type { InstanceStatus } from "../../daemon/instance.ts";
+import { readAll } from "../../store/store.ts";
+import { renderPairs, style, title } from "../render/table.ts";
+import { formatBytes, formatDuration, formatTime, plural, printable } from "../render/text.ts";
+import type { Place } from "./place.ts";
+
+/** What is between two windows: nothing of it can be restored. */
+export type Gap = {
+  readonly fromMs: number;
+  readonly toMs: number;
+  readonly reason: string | null;
+};
+
+/** Version 1 of what `tidemark status --json` prints of an instance. Times are Unix milliseconds. */
+export type ArchivedStatus = {
+  readonly instance: string;
+  readonly repository: string;
+  /** Null where no `tidemark up` runs it here. */
+  readonly live: InstanceStatus | null;
+  readonly windows: readonly Window[];
+  readonly gaps: readonly Gap[];
+  readonly sets: {
+    readonly count: number;
+    readonly good: number;
+    readonly kept: number;
+    readonly sizeBytes: number;
+    readonly newestGood: { readonly set: string; readonly ms: number } | null;
+    /** When the newest good one was last read back. */
+    readonly verifiedMs: number | null;
+  };
+  readonly log: {
+    readonly pieces: number;
+    readonly sizeBytes: number;
+    readonly rawBytes: number;
+  };
+};
+
+const shownWindows = 8;
+
+export async function readStatus(
+  place: Place,
+  live: InstanceStatus | null,
+): Promise<ArchivedStatus> {
+  const { repository, instance } = place;
+  const catalogue = await readCatalogue(repository.store, instance);
+  const windows = windowsOf(catalogue);
+  const good = catalogue.sets.filter(({ isVerified }) => isVerified);
+  const newest = good.at(-1);
+  const sum = <Item>(items: readonly Item[], of: (item: Item) => number) =>
+    items.reduce((total, item) => total + of(item), 0);
+  const pieces = catalogue.lines.flatMap(({ runs }) => runs.flatMap((run) => run.pieces));
+  return {
+    ...{ instance, live, windows, repository: repository.store.name },
+    gaps: gapsOf(windows, live),
+    sets: {
+      ...{ count: catalogue.sets.length, good: good.length },
+      kept: catalogue.sets.filter(({ isKept }) => isKept).length,
+      sizeBytes: sum(catalogue.sets, ({ sizeBytes }) => sizeBytes),
+      newestGood: newest ? { set: newest.name, ms: newest.ms } : null,
+      verifiedMs: newest ? await readVerifiedMs(place, newest.name) : null,
+    },
+    log: {
+      pieces: pieces.length,
+      sizeBytes: sum(pieces, ({ sizeBytes }) => sizeBytes),
+      rawBytes: sum(pieces, ({ rawBytes }) => rawBytes),
+    },
+  };
+}
+
+async function readVerifiedMs(
+  { repository, instance }: Place,
+  set: string,
+): Promise<number | null> {
+  const object = setObject(instance, set, "verified");
+  try {
+    const bytes = await readAll(repository.store, object, maxDocumentBytes);
+    return parseVerifiedMark(bytes, object).ms;
+  } catch (error) {
+    // It may have gone since the listing; and `verify` says what is wrong with it.
+    if (error instanceof Failure && /^(OBJECT_MISSING|DATA_)/.test(error.code)) return null;
+    throw error;
+  }
+}
+
+/** A set in the middle of nothing is a window of no length; two lines may overlap by a moment. */
+export function gapsOf(windows: readonly Span[], live: InstanceStatus | null): Gap[] {
+  const gaps: Gap[] = [];
+  let endMs = Number.POSITIVE_INFINITY;
+  for (const { fromMs, toMs } of windows) {
+    if (fromMs > endMs) {
+      const known = live?.gaps.find(({ to }) => to.ms >= endMs && to.ms <= fromMs + 1000);
+      gaps.push({ fromMs: endMs, toMs: fromMs, reason: known?.reason ?? null });
+    }
+    endMs = Number.isFinite(endMs) ? Math.max(endMs, toMs) : toMs;
+  }
+  return gaps;
+}
+
+export function renderStatus(status: ArchivedStatus): string[] {
+  const { instance, live, windows, gaps, sets, log, repository } = status;
+  const newest = sets.newestGood;
+  const pairs: [string, string][] = [
+    ["repository", repository],
+    ...(live ? renderLive(live) : [["recorder", notRunning] as [string, string]]),
+    ...renderWindows(windows, gaps),
+    ["sets", `${plural(sets.count, "set")}, ${sets.good} good, ${sets.kept} kept`],
+    ["newest good", newest ? `${newest.set}, ${ago(newest.ms)}` : style("red", "none")],
+    ["last verified", sets.verifiedMs === null ? "never" : ago(sets.verifiedMs)],
+    ["size", `${formatBytes(sets.sizeBytes)} sets, ${formatBytes(log.sizeBytes)} log`],
+    ["log", `${plural(log.pieces, "piece")}, ${formatBytes(log.rawBytes)} raw`],
+  ];
+  return [title(instance), ...renderPairs(pairs)];
+}
+
+export const notRunning = "no `tidemark up` runs here";
+
+export function renderLive(live: InstanceStatus): [string, string][] {
+  const { archive } = live;
+  const { set } = archive;
+  const troubles = [live.trouble, archive.trouble, set.trouble].filter((each) => each !== null);
+  const shipped =
+    archive.lastShippedMs === null
+      ? ""
+      : `, ${formatBytes(archive.behindBytes ?? 0)} behind, shipped ${ago(archive.lastShippedMs)}`;
+  const next = set.nextMs === null ? "none planned" : formatTime(set.nextMs);
+  return [
+    [
+      "recorder",
+      `${live.state}, ${live.source || "no source yet"}, ${formatBytes(live.lagBytes)} behind`,
+    ],
+    ["archive", `${archive.state}${shipped}`],
+    [
+      "next set",
+      set.running && set.sinceMs !== null ? `${set.running}, begun ${ago(set.sinceMs)}` : next,
+    ],
+    ...troubles.map((text) => ["trouble", style("red", printable(text))] as [string, string]),
+  ];
+}
+
+export function ago(ms: number): string {
+  return `${formatDuration(Math.max(0, systemClock.now() - ms))} ago`;
+}
+
+/** In the order of time, gaps where they are. */
+export function renderWindows(windows: readonly Span[], gaps: readonly Gap[]): [string, string][] {
+  if (windows.length === 0) return [["restores", style("red", "nothing yet")]];
+  const lines = [
+    ...windows.map(({ fromMs, toMs }) => ({
+      atMs: fromMs,
+      name: "restores",
+      fromMs,
+      toMs,
+      rest: "",
+    })),
+    ...gaps.map(({ fromMs, toMs, reason }) => {
+      const rest = reason === null ? "" : `: ${printable(reason)}`;
+      return { atMs: fromMs, name: "gap", fromMs, toMs, rest };
+    }),
+  ].sort((a, b) => a.atMs - b.atMs);
+  const left = lines.length - 2 * shownWindows;
+  return [
+    ...(left > 0 ? [["", `… ${left} earlier`] as [string, string]] : []),
+    ...lines.slice(-2 * shownWindows).map(({ name, fromMs, toMs, rest }): [string, string] => {
+      const span = `${formatTime(fromMs)} to ${formatTime(toMs)}`;
+      return [name, `${span} (${formatDuration(toMs - fromMs)})${rest}`];
+    }),
+  ];
+}
