@@ -8,13 +8,12 @@
  */
 import { createHash } from "node:crypto";
 import type { Clock } from "../base/clock.ts";
-import type { PositionLine } from "../codec/aof/annotation.ts";
 import { LogScanner } from "../codec/aof/log-scanner.ts";
-import { type Disk, readAt } from "../log/disk.ts";
+import { type Disk, readAt, readPart } from "../log/disk.ts";
 import type { Base, Segment } from "../log/segment.ts";
-import { readRange, type Ship } from "./archiver-piece.ts";
+import type { Ship } from "./archiver-piece.ts";
 import { formatSetManifest, type SetManifest } from "./backup-set.ts";
-import { lineName, setName, setObject, setObjects, setPrefix } from "./layout.ts";
+import { lineName, type Moment, setName, setObject, setObjects, setPrefix } from "./layout.ts";
 import { ObjectWriter } from "./object/object-writer.ts";
 import { RdbBlocks } from "./object/rdb-blocks.ts";
 import { writerOptions } from "./repository.ts";
@@ -24,8 +23,8 @@ export type SourceFacts = { readonly name: string; readonly version: string };
 
 export type BaseState = "missing" | "stored" | "verified";
 
-/** The set of the base that a line begins with, whose first position line this is. */
-export function baseSetName(first: PositionLine): string {
+/** The set of the base that a line begins with. */
+export function baseSetName(first: Moment): string {
   const random = createHash("sha256").update(lineName(first)).digest("hex").slice(0, 4);
   return setName(first.ms, random);
 }
@@ -65,7 +64,7 @@ export async function shipBase(
   const set = baseSetName(first);
   const startedMs = clock.now();
   const writer = new ObjectWriter(new RdbBlocks(), writerOptions(repository));
-  const bytes = readRange(disk, { path: base.path, start: 0, end: base.sizeBytes });
+  const bytes = readPart(disk, { path: base.path, end: base.sizeBytes });
   await lease.check(signal);
   const snapshot = setObject(instance, set, "snapshot");
   await repository.store.upload(snapshot, writer.bytes(bytes), { signal });

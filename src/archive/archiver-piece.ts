@@ -18,7 +18,7 @@ import { join } from "node:path";
 import { Failure } from "../base/errors.ts";
 import type { PositionLine } from "../codec/aof/annotation.ts";
 import { LogScanner } from "../codec/aof/log-scanner.ts";
-import type { Disk } from "../log/disk.ts";
+import { type Disk, readPart } from "../log/disk.ts";
 import { fileFailure } from "../log/input-file.ts";
 import { failIfAborted } from "../store/retry.ts";
 import type { Piece } from "./catalogue.ts";
@@ -52,27 +52,6 @@ export type LogRange = { readonly from: Mark; readonly to: Mark };
 const chunkBytes = 256 * 1024;
 const defaultGatheredBytes = 8 * 1024 * 1024;
 const partPattern = /^[0-9a-f-]{36}\.part$/;
-
-/** The bytes of a part of a file. Each is borrowed until the next. @throws Failure DATA_TORN */
-export async function* readRange(
-  disk: Disk,
-  { path, start, end }: { readonly path: string; readonly start: number; readonly end: number },
-): AsyncGenerator<Uint8Array> {
-  const file = await disk.open(path, "read");
-  try {
-    const chunk = new Uint8Array(Math.min(chunkBytes, end - start));
-    for (let at = start; at < end; ) {
-      const size = await file.read(chunk.subarray(0, Math.min(chunk.length, end - at)), at);
-      if (size === 0) {
-        throw new Failure("DATA_TORN", `"${path}" ends at byte ${at}`, { offset: at });
-      }
-      yield chunk.subarray(0, size);
-      at += size;
-    }
-  } finally {
-    await file.close();
-  }
-}
 
 /**
  * The end of the last position line in a file that has no higher sequence number than `sequence`;
@@ -121,7 +100,7 @@ export async function shipPiece(
   const blocks = new LogBlocks(after === undefined ? {} : { after });
   const writer = new ObjectWriter(blocks, writerOptions(repository));
   await using gathered = new Gathered(ship);
-  const bytes = readRange(disk, { path: to.path, start: from.at, end: to.at });
+  const bytes = readPart(disk, { path: to.path, start: from.at, end: to.at });
   for await (const chunk of writer.bytes(bytes)) {
     failIfAborted(signal, `archive "${to.path}"`);
     await gathered.add(chunk);

@@ -18,13 +18,18 @@
  *   3. What is damaged in the spool is named and left there; all else is shipped.
  *   4. A retired log is discarded when a listing has shown all of its pieces and its base was read back.
  *      What was begun of that is gone on with.
+ *   5. Of a log that was rebased (archiver-rebase.ts), the line goes on under its name, and what is before
+ *      is believed to be there: it was, when the spool let go of it.
  */
 import { Failure } from "../base/errors.ts";
-import type { PositionLine } from "../codec/aof/annotation.ts";
+import type { Position, PositionLine } from "../codec/aof/annotation.ts";
+import type { RebaseParts, RebasePlan } from "../log/rebase.ts";
+import type { SegmentEnds } from "../log/rebase-notes.ts";
 import type { Generation, Segment } from "../log/segment.ts";
 import { baseSetName, readBaseState, type SourceFacts, shipBase } from "./archiver-base.ts";
 import { beginDiscard, endDiscard, readDiscards } from "./archiver-discard.ts";
 import { ArchivedLine } from "./archiver-line.ts";
+import { keeperOf, originOf, shippedEndsOf } from "./archiver-origin.ts";
 import { findMark, type LogRange, type Mark, type Ship, shipPiece } from "./archiver-piece.ts";
 import type { Piece } from "./catalogue.ts";
 import { lineName } from "./layout.ts";
@@ -42,6 +47,9 @@ export type SpoolView = {
   discard(name: string): Promise<void>;
   /** Makes durable what is written, for a spool that does not do so by itself. */
   sync?(): Promise<void>;
+  /** For one that can begin its log anew. */
+  planRebase?(at: Position): Promise<RebasePlan | undefined>;
+  rebase?(plan: RebasePlan, parts: RebaseParts, signal: AbortSignal): Promise<number | undefined>;
 };
 
 export type ShippingEvent =
@@ -50,6 +58,15 @@ export type ShippingEvent =
   /** So many pieces were deleted that others stand for. */
   | { readonly kind: "tidied"; readonly pieces: number }
   | { readonly kind: "discarded"; readonly generation: string }
+  /** The log in the spool begins at a set now. */
+  | {
+      readonly kind: "rebased";
+      readonly set: string;
+      readonly freedBytes: number;
+      readonly tookMs: number;
+    }
+  /** Told once for each failure that is another one. It is tried again. */
+  | { readonly kind: "not rebased"; readonly set: string; readonly failure: Failure }
   /** Something in the spool cannot be shipped, and stays there. */
   | { readonly kind: "stuck"; readonly failure: Failure };
 
@@ -92,9 +109,14 @@ export class Rounds {
   }
 
   get #currentPlace(): Mark | undefined {
-    const start = this.#options.spool.generation?.segments[0];
-    const isCurrent = start !== undefined && lineName(start.first) === this.#placeLine;
+    const { generation } = this.#options.spool;
+    const origin = generation && this.#originOf(generation);
+    const isCurrent = origin !== undefined && lineName(origin) === this.#placeLine;
     return isCurrent ? this.#place : undefined;
+  }
+
+  #originOf(generation: Generation): PositionLine | undefined {
+    return originOf(generation, keeperOf(this.#options.ship));
   }
 
   /** Bytes of the spool that are not in the repository. */
@@ -120,6 +142,29 @@ export class Rounds {
 
   endVerification(set: string, isGood: boolean): void {
     this.#bases.set(set, isGood ? "verified" : "bad");
+  }
+
+  /**
+   * Whether all of the first `count` segments of a log is in its line for good, as it was just listed, and
+   * what the line begins with too; or has been, and has expired.
+   */
+  isArchived(line: ArchivedLine, generation: Generation, count: number): boolean {
+    const origin = this.#originOf(generation);
+    const [start] = generation.segments;
+    if (origin === undefined || start === undefined) return false;
+    const state = this.#bases.get(baseSetName(origin));
+    if (state !== "verified" && state !== "gone") return false;
+    // That there is no set is believed to be its expiry where the log behind it has begun to go too. Of a log
+    // that was rebased, it was read back before that.
+    const isRebased = this.#shippedEnds(start, generation) !== undefined;
+    if (state === "gone" && !isRebased && !line.hasExpired(origin.sequence)) return false;
+    return generation.segments.slice(0, count).every((segment) => {
+      const { first, last, sizeBytes } = segment;
+      if (line.hasExpired(last.sequence)) return true;
+      const was = this.#shippedEnds(segment, generation);
+      const piece = line.at((was?.first ?? first).sequence);
+      return isEnd(piece, last) && (was !== undefined || piece?.rawBytes === sizeBytes);
+    });
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -167,20 +212,23 @@ export class Rounds {
     signal: AbortSignal,
   ): Promise<boolean> {
     const { segments } = generation;
-    const [start] = segments;
-    if (this.#mayBeMoving(generation) || start?.first.sequence !== 0) return false;
-    const line = await this.#line(lineName(start.first), signal);
-    await this.#shipBase(generation, line, signal);
+    const origin = this.#originOf(generation);
+    if (this.#mayBeMoving(generation) || origin === undefined) return false;
+    const line = await this.#line(lineName(origin), signal);
+    await this.#shipBase(generation, origin, line, signal);
     if (synced !== undefined && line.name !== this.#placeLine) {
       this.#place = undefined;
       this.#placeLine = line.name;
     }
     let isUnbroken = true;
+    let before: PositionLine | undefined;
     for (const [i, segment] of segments.entries()) {
-      const after = segments[i - 1]?.last;
+      const after = before;
       const isOpen = synced !== undefined && i === segments.length - 1;
       const end = isOpen ? synced : segment.last;
-      const mark = await this.#shipSegment(line, { segment, after, end, isOpen }, signal);
+      const was = this.#shippedEnds(segment, generation);
+      before = (was ?? segment).last;
+      const mark = await this.#shipSegment(line, { segment, was, after, end, isOpen }, signal);
       isUnbroken &&= mark !== undefined;
       if (isUnbroken && synced !== undefined) this.#place = mark;
     }
@@ -190,8 +238,9 @@ export class Rounds {
   }
 
   /** A log that has just been retired may not have all of its files in its folder yet. */
-  #mayBeMoving({ folder, segments, damaged, base }: Generation): boolean {
-    if (damaged.length === 0 && base !== undefined && segments[0]?.first.sequence === 0) {
+  #mayBeMoving(generation: Generation): boolean {
+    const { folder, damaged, base } = generation;
+    if (damaged.length === 0 && base !== undefined && this.#originOf(generation) !== undefined) {
       this.#incomplete.delete(folder);
       this.#stuck.delete(folder);
       return false;
@@ -214,17 +263,24 @@ export class Rounds {
     return line;
   }
 
+  #shippedEnds(segment: Segment, generation: Generation): SegmentEnds | undefined {
+    return shippedEndsOf(segment, generation, keeperOf(this.#options.ship));
+  }
+
   async #shipBase(
-    { base, segments }: Generation,
+    generation: Generation,
+    origin: PositionLine,
     line: ArchivedLine,
     signal: AbortSignal,
   ): Promise<void> {
     const { ship, clock, writer, sourceFacts, onEvent } = this.#options;
-    const [segment] = segments;
+    const { base } = generation;
+    const [segment] = generation.segments;
     if (base === undefined || segment === undefined || this.#stuck.has(base.path)) return;
-    const set = baseSetName(segment.first);
+    const set = baseSetName(origin);
+    const isItsBase = this.#shippedEnds(segment, generation) === undefined;
     let state = this.#bases.get(set) ?? (await readBaseState(ship, set, signal));
-    if (state === "missing" && line.isEmpty) {
+    if (state === "missing" && line.isEmpty && isItsBase) {
       const options = { base, segment, source: sourceFacts(), clock, writer };
       try {
         const { snapshot } = await shipBase(ship, options, signal);
@@ -235,7 +291,8 @@ export class Rounds {
       }
     }
     // Pieces come after the base. Where they are and it is not, it was there.
-    this.#bases.set(set, state === "missing" && !line.isEmpty ? "gone" : state);
+    const wasThere = state === "missing" && !(line.isEmpty && isItsBase);
+    this.#bases.set(set, wasThere ? "gone" : state);
   }
 
   /** Where it is shipped up to; undefined where it cannot be. */
@@ -265,10 +322,15 @@ export class Rounds {
 
   /** What is to be shipped of a segment: nothing, all of it, or what has come to it since. */
   async #rangeOf(line: ArchivedLine, part: Part): Promise<LogRange> {
-    const { segment, after, end, isOpen } = part;
+    const { segment, was, after, end, isOpen } = part;
     const { path, sizeBytes, first, last } = segment;
     const start = { path, at: 0, line: after };
     const all = { path, at: sizeBytes, line: last };
+    if (was !== undefined) {
+      const piece = line.at(was.first.sequence);
+      if (piece !== undefined && !isEnd(piece, last)) throw differs(path, piece);
+      return { from: all, to: all };
+    }
     const whole = line.at(first.sequence);
     if (!isOpen && isEnd(whole, last) && whole?.rawBytes === sizeBytes) {
       return { from: all, to: all };
@@ -323,18 +385,13 @@ export class Rounds {
   async #discard(generation: Generation, signal: AbortSignal): Promise<boolean> {
     const { ship, spool, onEvent } = this.#options;
     const { name, segments } = generation;
-    const [start] = segments;
+    const origin = this.#originOf(generation);
     const isKept = (path: string) => this.#stuck.has(path) || this.#incomplete.has(path);
-    if (start === undefined || pathsOf(generation).some(isKept)) return false;
-    const set = baseSetName(start.first);
-    const state = this.#bases.get(set);
+    if (origin === undefined || pathsOf(generation).some(isKept)) return false;
+    const state = this.#bases.get(baseSetName(origin));
     if (state !== "verified" && state !== "gone") return false;
-    const line = await ArchivedLine.open(ship, lineName(start.first), signal);
-    // That there is no set is believed to be its expiry where the log behind it has begun to go too.
-    if (state === "gone" && !line.hasExpired(start.first.sequence)) return false;
-    const isThere = ({ first, last }: Segment) =>
-      line.hasExpired(last.sequence) || isEnd(line.at(first.sequence), last);
-    if (!segments.every(isThere)) {
+    const line = await ArchivedLine.open(ship, lineName(origin), signal);
+    if (!this.isArchived(line, generation, segments.length)) {
       line.isUnsure = true;
       this.#lines.set(line.name, line);
       return false;
@@ -353,9 +410,9 @@ export class Rounds {
 
   /** Keeps in memory what the spool still has. */
   #forget(kept: readonly Generation[]): void {
-    const starts = kept.flatMap(({ segments }) => (segments[0] === undefined ? [] : [segments[0]]));
-    const lines = new Set(starts.map(({ first }) => lineName(first)));
-    const sets = new Set(starts.map(({ first }) => baseSetName(first)));
+    const origins = kept.flatMap((each) => this.#originOf(each) ?? []);
+    const lines = new Set(origins.map(lineName));
+    const sets = new Set(origins.map(baseSetName));
     const paths = new Set(kept.flatMap(pathsOf));
     for (const name of this.#lines.keys()) if (!lines.has(name)) this.#lines.delete(name);
     for (const name of this.#bases.keys()) if (!sets.has(name)) this.#bases.delete(name);
@@ -372,6 +429,8 @@ const stuckHint = "What is left of it stays in the spool; look at it with `tidem
 
 type Part = {
   readonly segment: Segment;
+  /** What its piece begins and ends with, where it was begun anew since it was shipped. */
+  readonly was: SegmentEnds | undefined;
   /** Where the segment before ends. */
   readonly after: PositionLine | undefined;
   /** Up to where it may be shipped. */

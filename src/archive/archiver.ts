@@ -10,7 +10,8 @@
  *
  * INVARIANTS
  *
- *   1. One round at a time. Base sets are read back beside it, one at a time: that may take long.
+ *   1. One round at a time. Base sets are read back beside it, one at a time, and the spool is rebased on a
+ *      set beside it: that may take long.
  *   2. Nothing is written after the lease was lost: `run()` ends with that failure.
  *   3. When `run()` has ended, nothing of it is under way.
  */
@@ -21,6 +22,7 @@ import { type Disk, systemDisk } from "../log/disk.ts";
 import { aborted } from "../store/retry.ts";
 import type { SourceFacts } from "./archiver-base.ts";
 import { cleanTemporaryFolder } from "./archiver-piece.ts";
+import { type RebaseOptions, Rebases } from "./archiver-rebase.ts";
 import { Rounds, type ShippingEvent, type SpoolView, type Trouble } from "./archiver-round.ts";
 import { isInstanceName } from "./layout.ts";
 import { systemWaitingClock, type WaitingClock } from "./lease.ts";
@@ -58,6 +60,8 @@ export type ArchiverOptions = {
   readonly writer?: string;
   /** Objects up to this size are made in memory. */
   readonly maxGatheredBytes?: number;
+  /** Has the spool begin its log at good sets, if it can (`Spool` can). Not given: it keeps all of it. */
+  readonly rebase?: RebaseOptions;
 };
 
 export type ArchiverStatus = {
@@ -80,8 +84,10 @@ export class Archiver {
   readonly #options: ArchiverOptions;
   readonly #clock: WaitingClock;
   readonly #rounds: Rounds;
+  readonly #rebases: Rebases | undefined;
   #shipping: Promise<void> | undefined;
   #verifying: Promise<void> | undefined;
+  #rebasing: Promise<void> | undefined;
   #isPrepared = false;
   #isRunning = false;
   #lastShippedMs: number | undefined;
@@ -95,14 +101,15 @@ export class Archiver {
     this.#clock = options.clock ?? systemWaitingClock;
     const limit = maxGatheredBytes === undefined ? {} : { maxGatheredBytes };
     const disk = options.disk ?? systemDisk;
+    const ship = { repository, instance, lease, disk, temporaryFolder, ...limit };
+    const common = { ship, spool, clock: this.#clock };
+    const onEvent = (event: ShippingEvent) => this.#tell(event);
     this.#rounds = new Rounds({
-      ship: { repository, instance, lease, disk, temporaryFolder, ...limit },
-      spool,
-      clock: this.#clock,
-      sourceFacts: options.sourceFacts,
+      ...{ ...common, onEvent, sourceFacts: options.sourceFacts },
       writer: options.writer ?? "tidemark",
-      onEvent: (event) => this.#tell(event),
     });
+    const { rebase } = options;
+    this.#rebases = rebase && new Rebases({ ...rebase, ...common, onEvent, rounds: this.#rounds });
   }
 
   get status(): ArchiverStatus {
@@ -131,11 +138,13 @@ export class Archiver {
         const hasWorked = await this.#tryRound(ended);
         failures = hasWorked ? 0 : failures + 1;
         this.#verifying ??= this.#verifyInBackground(ended);
+        this.#rebasing ??= this.#rebaseInBackground(ended);
         const delayMs = Math.min(maxDelayMs, firstDelayMs * 2 ** (failures - 1));
         await this.#clock.wait(hasWorked ? intervalMs : delayMs, ended);
       }
     } finally {
       await this.#verifying;
+      await this.#rebasing;
       this.#isRunning = false;
     }
     lease.signal.throwIfAborted();
@@ -234,6 +243,26 @@ export class Archiver {
       if (!(error instanceof Failure)) throw error;
     } finally {
       this.#verifying = undefined;
+    }
+  }
+
+  /**
+   * Has the spool begin its log at the newest good set, if that was asked for and is due.
+   *
+   * @throws Failure of the store, of the disk; the spool has all that it had then
+   */
+  async rebase(signal: AbortSignal): Promise<void> {
+    await this.#rebases?.run(signal);
+  }
+
+  async #rebaseInBackground(signal: AbortSignal): Promise<void> {
+    try {
+      await this.rebase(signal);
+    } catch (error) {
+      // It was told of, and is tried again.
+      if (!(error instanceof Failure)) throw error;
+    } finally {
+      this.#rebasing = undefined;
     }
   }
 

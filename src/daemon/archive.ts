@@ -1,5 +1,6 @@
 /**
- * The half of an instance that has to do with its repository: ships the log, takes sets, lets old ones go.
+ * The half of an instance that has to do with its repository: ships the log, takes sets, lets old ones go, and
+ * has the spool begin anew at a good one.
  *
  * WHY ONE SESSION. Repository, lease, archiver and sets stand and fall together: without the lease none of
  * them may write. So a failure ends the session, and the next one opens everything anew; the spool keeps
@@ -209,6 +210,7 @@ export class Archive {
       intervalMs: config.archiveIntervalMs,
       sourceFacts: () => ({ name: recorder.source, version: recorder.sourceVersion }),
       ...(maxGatheredBytes !== undefined && { maxGatheredBytes }),
+      rebase: {},
     });
     const backups = new BackupLoop({
       ...{ clock, turns, onEvent, instance: config.name, policy: config.backup },
@@ -279,6 +281,8 @@ function viewOf(spool: Spool): SpoolView {
     retired: () => spool.retired(),
     discard: (name) => spool.discard(name),
     sync: () => spool.flush(),
+    planRebase: (at) => spool.planRebase(at),
+    rebase: (plan, parts, until) => spool.rebase(plan, parts, until),
   };
 }
 

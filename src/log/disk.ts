@@ -21,8 +21,10 @@ import {
   readdir,
   rename,
   rmdir,
+  statfs,
   unlink,
 } from "node:fs/promises";
+import { Failure } from "../base/errors.ts";
 import { lockFolder } from "./folder-lock.ts";
 import { fileFailure } from "./input-file.ts";
 
@@ -42,6 +44,8 @@ export type Disk = {
   readonly remove: (path: string) => Promise<void>;
   /** Makes the names in a folder durable. */
   readonly syncFolder: (path: string) => Promise<void>;
+  /** Bytes that can be written there. */
+  readonly freeBytes: (folder: string) => Promise<number>;
 };
 
 export type OpenMode = "read" | "write" | "create";
@@ -81,6 +85,11 @@ export const systemDisk: Disk = {
     attempt("sync", path, async () => {
       await using folder = await openHandle(path, "r");
       await folder.sync();
+    }),
+  freeBytes: (folder) =>
+    attempt("look at", folder, async () => {
+      const { bavail, bsize } = await statfs(folder);
+      return bavail * bsize;
     }),
 };
 
@@ -147,6 +156,36 @@ export async function readAt(file: DiskFile, at: number, size: number): Promise<
     done += count;
   }
   return bytes.subarray(0, done);
+}
+
+const partBytes = 256 * 1024;
+
+type Part = { readonly path: string; readonly start?: number; readonly end?: number };
+
+/**
+ * The bytes of a part of a file, up to its end where no other is given. Each is borrowed until the next.
+ *
+ * @throws Failure DATA_TORN where it ends before
+ */
+export async function* readPart(
+  disk: Disk,
+  { path, start = 0, end }: Part,
+): AsyncGenerator<Uint8Array> {
+  const file = await disk.open(path, "read");
+  try {
+    const until = end ?? (await file.size());
+    const chunk = new Uint8Array(Math.max(0, Math.min(partBytes, until - start)));
+    for (let at = start; at < until; ) {
+      const size = await file.read(chunk.subarray(0, Math.min(chunk.length, until - at)), at);
+      if (size === 0) {
+        throw new Failure("DATA_TORN", `"${path}" ends at byte ${at}`, { offset: at });
+      }
+      yield chunk.subarray(0, size);
+      at += size;
+    }
+  } finally {
+    await file.close();
+  }
 }
 
 /** A whole file that is known to be small; undefined where it is not there. */

@@ -14,7 +14,8 @@
  * | the last segment ends in part of a batch, in whole   | cut behind its last position line: the   |
  * | records without a line, or in zeros                  | source will send it again                |
  * | wrong bytes in the last segment                      | the same, and what is cut is kept beside |
- * | files that were to come into force, and did not      | removed                                  |
+ * | files that were to come into force, and did not; or  | removed                                  |
+ * | that the log was rebased from                        |                                          |
  * | a log that was to be retired, and is not all moved   | moved                                    |
  *
  * Wrong bytes in the last segment are no reason for a new base: the position before them is right,
@@ -31,8 +32,15 @@ import { type CheckResult, LogChecker } from "../codec/aof/check.ts";
 import { RecordScanner } from "../codec/aof/framing.ts";
 import type { Manifest } from "../codec/aof/manifest.ts";
 import { type Disk, type DiskFile, writeAll } from "./disk.ts";
+import { noteOf } from "./rebase-notes.ts";
 import { type Generation, readEnds, readGeneration } from "./segment.ts";
-import { finishRetiring, readManifest, removeUnfinished, type SpoolPaths } from "./spool-files.ts";
+import {
+  finishRetiring,
+  readManifest,
+  removeHistory,
+  removeUnfinished,
+  type SpoolPaths,
+} from "./spool-files.ts";
 
 export type Recovered =
   | { readonly kind: "empty" }
@@ -87,10 +95,26 @@ export async function recover(disk: Disk, paths: SpoolPaths): Promise<Recovered>
   await disk.syncFolder(paths.root);
   // What is seen may have been renamed by a process that ended before it could sync that.
   await disk.syncFolder(paths.log);
-  await disk.remove(paths.incomingBase);
+  for (const path of [paths.incomingBase, paths.rebasedBase, paths.rebasedRest]) {
+    await disk.remove(path);
+  }
   await removeUnfinished(disk, paths, manifest);
   await finishRetiring(disk, paths, manifest);
-  return manifest === undefined ? { kind: "empty" } : recoverLog(disk, paths, manifest);
+  if (manifest === undefined) return { kind: "empty" };
+  const found = await recoverLog(disk, paths, manifest);
+  const left = await removeOurHistory(disk, paths, manifest, found);
+  return found.kind === "ready" ? { ...found, manifest: left } : found;
+}
+
+/** What a server has made history, in a log that it has written, is left to it. */
+export async function removeOurHistory(
+  disk: Disk,
+  paths: SpoolPaths,
+  manifest: Manifest,
+  { kind }: Recovered,
+): Promise<Manifest> {
+  const isOurs = kind === "ready" || noteOf(manifest) !== undefined;
+  return isOurs ? await removeHistory(disk, paths, manifest) : manifest;
 }
 
 /** A log that nobody writes to: where it is proved to end. It is cut there, and synced. */

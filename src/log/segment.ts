@@ -4,6 +4,7 @@ import { toLatin1 } from "../base/bytes.ts";
 import { type PositionLine, parsePositionLine } from "../codec/aof/annotation.ts";
 import type { Manifest } from "../codec/aof/manifest.ts";
 import { type Disk, openIfThere, readAt } from "./disk.ts";
+import { endsOf, noteOf, type RebaseNote, type SegmentEnds } from "./rebase-notes.ts";
 
 /** A file of the log: what was received after `first`, up to `last`. */
 export type Segment = {
@@ -14,6 +15,8 @@ export type Segment = {
   readonly first: PositionLine;
   /** Where the file ends; of one that is written to, where it ends so far. */
   readonly last: PositionLine;
+  /** Of one that was begun anew: how it was before. */
+  readonly was?: SegmentEnds;
 };
 
 export type Base = {
@@ -30,6 +33,8 @@ export type Generation = {
   readonly folder: string;
   readonly base: Base | undefined;
   readonly segments: readonly Segment[];
+  /** Undefined where it begins as it once did. */
+  readonly rebased: RebaseNote | undefined;
   /** Files that are missing, or that do not begin and end with a position line. */
   readonly damaged: readonly string[];
 };
@@ -46,13 +51,16 @@ export async function readGeneration(
 ): Promise<Generation> {
   const segments: Segment[] = [];
   const damaged: string[] = [];
-  for (const { file, sequence } of manifest.increments) {
+  for (const entry of manifest.increments) {
+    const { file, sequence } = entry;
     const path = join(folder, file);
+    const was = endsOf(entry);
     const ends = await readEnds(disk, path);
     if (ends?.first === undefined || ends.last === undefined) damaged.push(file);
     else {
       const { sizeBytes, first, last } = ends;
-      segments.push({ name: file, path, sequence, sizeBytes, first, last });
+      const segment = { name: file, path, sequence, sizeBytes, first, last };
+      segments.push(was === undefined ? segment : { ...segment, was });
     }
   }
   let base: Base | undefined;
@@ -63,7 +71,7 @@ export async function readGeneration(
     if (sizeBytes === undefined) damaged.push(file);
     else base = { name: file, path, sequence, sizeBytes };
   }
-  return { name, folder, base, segments, damaged };
+  return { name, folder, base, segments, rebased: noteOf(manifest), damaged };
 }
 
 export type Ends = {

@@ -9,6 +9,9 @@
  *       temp-appendonly.aof.manifest   the next manifest: what it names and the one in force does
  *                                      not is unfinished
  *       temp-appendonly.aof.base       a snapshot that is being received
+ *       temp-appendonly.aof.rebase,    a later base, and the segment that is to stand behind it, while
+ *       temp-appendonly.aof.rest       the log is being rebased (`rebase.ts`)
+ *       appendonly.aof.rebased-5.7.incr.aof   that segment, in force: what base 5 left of number 7
  *     retired/2/                  an earlier log, complete, with a manifest of its own
  *     retired/2-damaged/          the same, where something in it was found wrong
  *     damaged/                    tails that were cut off because their bytes were wrong
@@ -21,18 +24,21 @@
  *      for the last increment, which grows.
  *   2. A sequence number is used once, whatever becomes of its file: numbers go on from the highest
  *      in any name, so that nothing is ever written over.
- *   3. What was in a manifest in force is not removed here. `finishRetiring()` moves it, and what it
- *      moves was said, durably, before it left the manifest.
+ *   3. What leaves the manifest in force is moved by `finishRetiring()`, if it was said durably before; or
+ *      it is history in the manifest that it has left for, and `removeHistory()` takes it away.
  */
 import { join } from "node:path";
 import { Failure } from "../base/errors.ts";
 import { fileNames, formatManifest, type Manifest, parseManifest } from "../codec/aof/manifest.ts";
 import { type Disk, readSmall, writeSmall } from "./disk.ts";
+import { noteOf } from "./rebase-notes.ts";
 
 const logName = "appendonly.aof";
 const manifestName = fileNames.manifest(logName);
 const tempManifestName = `temp-${manifestName}`;
 const incomingName = `temp-${logName}.base`;
+const rebaseName = `temp-${logName}.rebase`;
+const restName = `temp-${logName}.rest`;
 /** Far above what a spool has: 100 bytes a segment. */
 const maxManifestBytes = 16 * 1024 * 1024;
 
@@ -43,6 +49,9 @@ export type SpoolPaths = {
   readonly manifest: string;
   readonly tempManifest: string;
   readonly incomingBase: string;
+  /** The base and the first segment of the log when it is rebased. */
+  readonly rebasedBase: string;
+  readonly rebasedRest: string;
   readonly retired: string;
   readonly damaged: string;
   readonly gaps: string;
@@ -56,6 +65,8 @@ export function spoolPaths(root: string): SpoolPaths {
     manifest: join(log, manifestName),
     tempManifest: join(log, tempManifestName),
     incomingBase: join(log, incomingName),
+    rebasedBase: join(log, rebaseName),
+    rebasedRest: join(log, restName),
     retired: join(root, "retired"),
     damaged: join(root, "damaged"),
     gaps: join(root, "gaps.jsonl"),
@@ -70,13 +81,18 @@ export function segmentName(sequence: number): string {
   return fileNames.increment(logName, sequence);
 }
 
+/** The segment that is left of another one behind a base. Bases are numbered: it is used once. */
+export function rebasedName(sequence: number, base: number): string {
+  return fileNames.increment(`${logName}.rebased-${base}`, sequence);
+}
+
 /** A manifest; undefined where there is none. @throws Failure DATA_CORRUPT */
 export async function readManifest(disk: Disk, folder: string): Promise<Manifest | undefined> {
   const path = join(folder, manifestName);
   const bytes = await readSmall(disk, path, maxManifestBytes);
   if (bytes === undefined) return undefined;
   try {
-    return parseManifest(bytes);
+    return parse(bytes);
   } catch (cause) {
     const { code, message } = cause as Failure;
     throw new Failure(code, `Cannot read "${path}": ${message}`, { cause });
@@ -157,6 +173,23 @@ export async function removeUnfinished(
   await disk.remove(paths.tempManifest);
 }
 
+/** Takes away what the manifest in force does not need any more. Returns what it is without that. */
+export async function removeHistory(
+  disk: Disk,
+  paths: SpoolPaths,
+  inForce: Manifest,
+): Promise<Manifest> {
+  const { history } = inForce;
+  if (history.length === 0) return inForce;
+  const kept = namesOf(inForce);
+  for (const { file } of history) {
+    if (!kept.has(file)) await disk.remove(join(paths.log, file));
+  }
+  // The next manifest does not name them: they have to be gone before it comes.
+  await disk.syncFolder(paths.log);
+  return { ...inForce, history: [] };
+}
+
 /** Says durably that a log's files belong together, and where they go when it is not in force. */
 export async function beginRetiring(
   disk: Disk,
@@ -187,7 +220,11 @@ export async function finishRetiring(
     const names = namesOf(await tryReadManifest(disk, folder));
     await disk.remove(join(folder, tempManifestName));
     const isInForce = [...names].some((file) => kept.has(file));
-    if (isInForce) await disk.remove(join(folder, manifestName));
+    if (isInForce) {
+      await disk.remove(join(folder, manifestName));
+      // Were it to come back when these files have gone for good, it would be a log that has lost them.
+      await disk.syncFolder(folder);
+    }
     if (isInForce || names.size === 0) {
       await disk.removeFolder(folder);
       continue;
@@ -219,9 +256,16 @@ export async function tryReadManifest(disk: Disk, folder: string): Promise<Manif
   return bytes === undefined ? undefined : tryParse(bytes);
 }
 
+/** @throws Failure DATA_CORRUPT */
+function parse(bytes: Uint8Array): Manifest {
+  const manifest = parseManifest(bytes);
+  noteOf(manifest);
+  return manifest;
+}
+
 function tryParse(bytes: Uint8Array): Manifest | undefined {
   try {
-    return parseManifest(bytes);
+    return parse(bytes);
   } catch {
     return undefined;
   }

@@ -18,18 +18,30 @@
  *      is on disk by then is not known.
  *   3. `step()` that has failed can be called again: it goes on with what it failed at.
  *   4. After a sync has failed nothing is written to that file any more: see `replaceSegment()`.
+ *   5. Manifests are replaced one at a time. All name the segment that is written to, so that writing to it
+ *      goes on meanwhile, and does not ask which of two is on disk.
  */
 import { strict as assert } from "node:assert";
 import { join } from "node:path";
 import { Failure } from "../base/errors.ts";
 import type { Position, PositionLine } from "../codec/aof/annotation.ts";
-import type { Manifest } from "../codec/aof/manifest.ts";
+import type { Manifest, ManifestEntry } from "../codec/aof/manifest.ts";
 import { LogWriter } from "../codec/aof/writer.ts";
 import { type Disk, type DiskFile, writeAll } from "./disk.ts";
 import type { Moment } from "./gap-list.ts";
+import type { RebasePlan } from "./rebase.ts";
+import { noteOf, type RebaseNote, type SegmentEnds, withEnds, withNote } from "./rebase-notes.ts";
 import { checkSegment, copyPart, type LastSegment } from "./recover.ts";
 import type { Base, Generation, Segment } from "./segment.ts";
-import { publishManifest, type Sequences, type SpoolPaths, segmentName } from "./spool-files.ts";
+import {
+  baseName,
+  publishManifest,
+  rebasedName,
+  removeHistory,
+  type Sequences,
+  type SpoolPaths,
+  segmentName,
+} from "./spool-files.ts";
 
 /** What a batch's bytes are: all of the stream between two offsets that belongs into a log. */
 export type Batch = Position & {
@@ -93,9 +105,14 @@ export type LogParts = {
 
 export class SpoolLog {
   readonly #place: Place;
-  readonly #base: Base | undefined;
+  #base: Base | undefined;
   readonly #closed: Segment[];
   #manifest: Manifest;
+  #rebased: RebaseNote | undefined;
+  /** A manifest is being replaced. */
+  #publishing: Promise<void> | undefined;
+  /** It is being closed: another log may be in force soon. */
+  #hasEnded = false;
   #current: Current;
   #sizeBytes: number;
   /** The end of the last position line in the file; and of the last one in the writer, or 0. */
@@ -128,6 +145,7 @@ export class SpoolLog {
     this.#base = base;
     this.#closed = [...closed];
     this.#manifest = manifest;
+    this.#rebased = noteOf(manifest);
     this.#current = { ...last, file, headerBytes: writer === undefined ? 0 : last.sizeBytes };
     this.#sizeBytes = last.sizeBytes;
     this.#sealedBytes = last.sizeBytes;
@@ -176,7 +194,12 @@ export class SpoolLog {
     const last = { name, path, sequence, first, sizeBytes: this.#sizeBytes, last: this.#written };
     const segments = [...this.#closed, last];
     const { log: folder } = this.#place.paths;
-    return { name: "current", folder, base: this.#base, segments, damaged: [] };
+    const rebased = this.#rebased;
+    return { name: "current", folder, base: this.#base, segments, rebased, damaged: [] };
+  }
+
+  hasClosed({ name }: Segment): boolean {
+    return this.#closed.some((each) => each.name === name);
   }
 
   append(records: Uint8Array, batch: Batch): void {
@@ -293,6 +316,8 @@ export class SpoolLog {
 
   /** Ends the file on a position line, for whoever reads it next, and lets go of it. */
   async close(): Promise<void> {
+    this.#hasEnded = true;
+    while (this.#publishing !== undefined) await this.#publishing;
     const { file } = this.#current;
     try {
       if (this.#sealedBytes === this.#sizeBytes && !this.#isTorn) return;
@@ -349,7 +374,24 @@ export class SpoolLog {
     writer.reuse(bytes);
   }
 
-  async #openNext(header: Header): Promise<void> {
+  /** One at a time. */
+  async #alone<T>(action: () => Promise<T>): Promise<T> {
+    while (this.#publishing !== undefined) await this.#publishing;
+    const done = Promise.withResolvers<void>();
+    this.#publishing = done.promise;
+    try {
+      return await action();
+    } finally {
+      this.#publishing = undefined;
+      done.resolve();
+    }
+  }
+
+  #openNext(header: Header): Promise<void> {
+    return this.#alone(() => this.#publishNext(header));
+  }
+
+  async #publishNext(header: Header): Promise<void> {
     const { disk, paths } = this.#place;
     const { name, path, sequence } = nextSegment(this.#place);
     const { increments } = this.#manifest;
@@ -383,7 +425,11 @@ export class SpoolLog {
    *
    * "rewound": less came back than was written. "damaged": less than was synced.
    */
-  async replaceSegment(): Promise<"ready" | "rewound" | "damaged"> {
+  replaceSegment(): Promise<"ready" | "rewound" | "damaged"> {
+    return this.#alone(() => this.#publishCopy());
+  }
+
+  async #publishCopy(): Promise<"ready" | "rewound" | "damaged"> {
     const { disk, paths } = this.#place;
     const old = this.#current;
     const { result, database } = await checkSegment(disk, old.path, this.#closed.at(-1)?.last);
@@ -424,6 +470,68 @@ export class SpoolLog {
     this.#hasRecords = false;
   }
 
+  /**
+   * Puts a later base and what it leaves of a segment in force, in the place of the base and of all
+   * segments up to that one; then removes these. Both were written under the names for that.
+   */
+  async rebase(next: NextStart): Promise<void> {
+    const { disk, paths } = this.#place;
+    await this.#alone(() => this.#publishStart(next));
+    try {
+      const { history } = await removeHistory(disk, paths, this.#manifest);
+      this.#manifest = { ...this.#manifest, history };
+    } catch (error) {
+      // They are named in every manifest that follows, and removed when the spool is opened.
+      if (!(error instanceof Failure)) throw error;
+    }
+  }
+
+  async #publishStart({ plan, note, was, last, baseBytes, restBytes }: NextStart): Promise<void> {
+    const { disk, paths, sequences } = this.#place;
+    if (this.#hasEnded) {
+      throw new Failure("ABORTED", `Cannot begin the log in "${paths.log}" anew: it has ended`);
+    }
+    const at = this.#closed.findIndex(({ name }) => name === plan.segment.name);
+    assert(at >= 0, "A log is rebased on one of its own segments");
+    const old = this.#manifest;
+    const base = ++sequences.base;
+    const { sequence } = plan.segment;
+    const [baseFile, restFile] = [baseName(base), rebasedName(sequence, base)];
+    const baseEntry = { file: baseFile, sequence: base };
+    const restEntry = { file: restFile, sequence };
+    const gone = [
+      ...(old.base === undefined ? [] : [old.base]),
+      ...old.increments.slice(0, at + 1),
+    ];
+    const manifest = {
+      base: withNote(baseEntry, note),
+      increments: [withEnds(restEntry, was), ...old.increments.slice(at + 1)],
+      history: [...old.history, ...gone.map(plainEntry)],
+    };
+    const [basePath, restPath] = [join(paths.log, baseFile), join(paths.log, restFile)];
+    try {
+      await publishManifest(disk, paths, manifest, async () => {
+        await disk.rename(paths.rebasedBase, basePath);
+        await disk.rename(paths.rebasedRest, restPath);
+      });
+    } catch (error) {
+      // Which manifest is on disk is not known. Both say the same of what is appended, and all of their files
+      // stay, until another manifest says which of them go.
+      this.#manifest = { ...old, history: [...old.history, baseEntry, restEntry] };
+      throw error;
+    }
+    this.#manifest = manifest;
+    this.#rebased = note;
+    this.#base = { name: baseFile, path: basePath, sequence: base, sizeBytes: baseBytes };
+    const facts = { name: restFile, path: restPath, sequence, sizeBytes: restBytes };
+    this.#closed.splice(0, at + 1, {
+      ...facts,
+      first: plan.first,
+      last,
+      was: { first: was.first, last: was.last },
+    });
+  }
+
   /** What fails here harms nothing: the file is in no manifest any more. */
   async #putAside({ file, path, name }: Current): Promise<void> {
     const { disk, paths } = this.#place;
@@ -435,6 +543,21 @@ export class SpoolLog {
       if (!(error instanceof Failure)) throw error;
     }
   }
+}
+
+/** Where the log is to begin, and how large the files are that were written for it. */
+export type NextStart = {
+  readonly plan: RebasePlan;
+  readonly note: RebaseNote;
+  /** How the segment was, for whoever keeps it; and the position line that it ends with now. */
+  readonly was: SegmentEnds;
+  readonly last: PositionLine;
+  readonly baseBytes: number;
+  readonly restBytes: number;
+};
+
+function plainEntry({ file, sequence }: ManifestEntry): ManifestEntry {
+  return { file, sequence };
 }
 
 type Step = {

@@ -25,7 +25,7 @@
  *      read back, and the log goes on from where its checksums prove it: `retry()` says "rewound",
  *      and nothing can be appended that does not start there.
  *   4. A log that ends without going on is a gap, and recorded as one, before the next base counts.
- *   5. Nothing that was in force is deleted but by `discard()`.
+ *   5. Nothing that was in force is deleted but by `discard()`, and by `rebase()`: its caller says who has it.
  *
  * REJECTED. Postponing writes while a sync runs, as servers do for up to two seconds: they write in
  * the thread that serves clients. Here a thread of the pool waits for as long as the kernel makes it
@@ -43,7 +43,8 @@ import { LogWriter } from "../codec/aof/writer.ts";
 import { BaseFile } from "./base-file.ts";
 import { type Disk, systemDisk } from "./disk.ts";
 import { type Gap, GapList, type Moment } from "./gap-list.ts";
-import { type Recovered, recover, recoverLog } from "./recover.ts";
+import { planRebase, type RebaseParts, type RebasePlan } from "./rebase.ts";
+import { type Recovered, recover, recoverLog, removeOurHistory } from "./recover.ts";
 import { type Generation, readGeneration } from "./segment.ts";
 import {
   baseName,
@@ -66,6 +67,7 @@ import {
   writeHeader,
   writeSegment,
 } from "./spool-log.ts";
+import { Rebasing } from "./spool-rebase.ts";
 
 export type FsyncPolicy = "always" | "everysec" | "no";
 
@@ -126,6 +128,7 @@ export class Spool implements AsyncDisposable {
   readonly #lock: AsyncDisposable;
   readonly #gaps: GapList;
   readonly #recovered: Recovered;
+  readonly #rebasing: Rebasing;
   #state: SpoolState = { kind: "empty" };
   #log: SpoolLog | undefined;
   #pumping: Promise<void> | undefined;
@@ -139,6 +142,8 @@ export class Spool implements AsyncDisposable {
     this.#gaps = parts.gaps;
     this.#recovered = parts.recovered;
     this.#options = options;
+    const { disk, paths } = parts.place;
+    this.#rebasing = new Rebasing({ disk, paths, spareBytes: options.segmentBytes });
   }
 
   /**
@@ -241,7 +246,8 @@ export class Spool implements AsyncDisposable {
     for (const name of await disk.list(paths.retired)) {
       const folder = join(paths.retired, name);
       const manifest = await tryReadManifest(disk, folder);
-      const unknown = { name, folder, base: undefined, segments: [], damaged: [] };
+      const nothing = { base: undefined, segments: [], rebased: undefined, damaged: [] };
+      const unknown = { name, folder, ...nothing };
       generations.push(
         manifest === undefined ? unknown : await readGeneration(disk, folder, name, manifest),
       );
@@ -263,6 +269,37 @@ export class Spool implements AsyncDisposable {
     for (const file of names.filter(isManifest)) await disk.remove(join(folder, file));
     await disk.removeFolder(folder);
     await disk.syncFolder(paths.retired);
+  }
+
+  /**
+   * What it would take to begin the log at a position; undefined where no closed segment has it.
+   *
+   * @throws Failure DATA_CORRUPT, FILE_FAILED; FILE_MISSING where the log is being replaced
+   */
+  async planRebase(at: Position): Promise<RebasePlan | undefined> {
+    const { generation } = this;
+    return generation && (await planRebase(this.#place.disk, generation, at));
+  }
+
+  /**
+   * Begins the log at a position, with a snapshot that was taken there for its base, and removes what is
+   * before: it is for the caller to know that it is kept elsewhere. Goes on beside all else that the spool
+   * does. One at a time. Says how many bytes there are fewer; undefined: there is another log by now.
+   *
+   * @throws Failure ABORTED where the spool is closed meanwhile; others of the disk and of `content`.
+   *   The log is as it was, then, or begins there.
+   */
+  async rebase(
+    plan: RebasePlan,
+    parts: RebaseParts,
+    signal: AbortSignal,
+  ): Promise<number | undefined> {
+    const log = this.#log;
+    if (log === undefined || !this.#isRecording()) return undefined;
+    const isReady = () => this.#log === log && this.#state.kind === "ready";
+    const freedBytes = await this.#rebasing.run({ plan, parts, log, isReady }, signal);
+    if (freedBytes !== undefined) this.#changed();
+    return freedBytes;
   }
 
   /**
@@ -513,6 +550,7 @@ export class Spool implements AsyncDisposable {
   async #stop(): Promise<void> {
     const log = this.#log;
     if (log === undefined) return;
+    this.#rebasing.stop();
     await this.#settle();
     while (this.#canWrite()) await this.#attempt(() => this.#step(log));
     this.#log = undefined;
@@ -535,6 +573,7 @@ export class Spool implements AsyncDisposable {
     if (manifest === undefined) return undefined;
     await removeUnfinished(disk, paths, manifest);
     const found = await recoverLog(disk, paths, manifest);
+    await removeOurHistory(disk, paths, manifest, found);
     const number = manifest.base?.sequence ?? 0;
     return found.kind === "ready"
       ? { manifest, last: found.last.last, retiredName: `${number}` }
@@ -580,9 +619,11 @@ export class Spool implements AsyncDisposable {
   /** Writes and syncs what was appended, and lets go of the folder. @throws Failure if it cannot */
   async close(): Promise<void> {
     if (this.#state.kind === "closed") return;
+    this.#rebasing.stop();
     try {
       if (this.#isRecording()) await this.flush();
     } finally {
+      await this.#rebasing.ended();
       await this.#settle();
       this.#become({ kind: "closed" });
       await this.#log?.close();

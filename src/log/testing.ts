@@ -92,6 +92,14 @@ export class MemoryDisk implements Disk {
     return this.#isCrashed;
   }
 
+  /** Ends the process now: nothing that it has under way returns, and nothing of it comes after. */
+  async end(): Promise<void> {
+    this.#isCrashed = true;
+    this.#crashed.resolve();
+    // What a call that was let through does, is done before.
+    await new Promise(setImmediate);
+  }
+
   /** The disk after the end of the process, or of the machine. */
   restart({ losesPower }: { losesPower: boolean }): MemoryDisk {
     if (losesPower) {
@@ -193,6 +201,10 @@ export class MemoryDisk implements Disk {
     const isHere = (changes: readonly Change[]) => changes.some((each) => each.folder === folder);
     for (const changes of this.#unsynced.filter(isHere)) apply(changes, "durable");
     this.#unsynced = this.#unsynced.filter((changes) => !isHere(changes));
+  }
+
+  async freeBytes(): Promise<number> {
+    return this.spaceBytes - this.usedBytes;
   }
 
   #file(path: string, node: FileNode): DiskFile {

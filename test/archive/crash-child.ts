@@ -9,7 +9,15 @@ import { systemDisk } from "../../src/log/disk.ts";
 import { Spool } from "../../src/log/spool.ts";
 import { seededRandom } from "../../src/log/testing.ts";
 import { DirectoryStore } from "../../src/store/directory.ts";
-import { acquire, appendBatch, archiverOf, keepIn, keeping, takeBase } from "./shipping.ts";
+import {
+  acquire,
+  addRandomSet,
+  appendBatch,
+  archiverOf,
+  keepIn,
+  keeping,
+  takeBase,
+} from "./shipping.ts";
 
 const [folder = "", seed = "1"] = process.argv.slice(2);
 const random = seededRandom(Number(seed));
@@ -29,6 +37,7 @@ const archiver = archiverOf({
   ...{ repository, lease, intervalMs: 5, spool: keeping(spool, systemDisk, keep) },
   temporaryFolder: join(folder, "spool", "archive"),
   maxGatheredBytes: random.chance(0.5) ? 500 : 1_000_000,
+  rebase: { minFreedBytes: 1, everyMs: 0 },
   onEvent: ({ kind }) => tell(kind),
 });
 
@@ -41,6 +50,7 @@ async function write(): Promise<void> {
     }
     spool.tick();
     if (random.chance(0.5)) await spool.flush();
+    if (random.chance(0.05)) await addRandomSet(repository, spool, random, ms);
     await new Promise((resolve) => setTimeout(resolve, random.below(4)));
   }
 }

@@ -22,13 +22,23 @@ export type CrashFacts = {
   bases: number;
   tidied: number;
   discarded: number;
+  rebased: number;
   lines: number;
   bytes: number;
 };
 
 export async function crashRounds(random: Random, rounds: number): Promise<CrashFacts> {
   using dir = temporaryFolder();
-  const facts = { kills: 0, pieces: 0, bases: 0, tidied: 0, discarded: 0, lines: 0, bytes: 0 };
+  const facts = {
+    kills: 0,
+    pieces: 0,
+    bases: 0,
+    tidied: 0,
+    discarded: 0,
+    rebased: 0,
+    lines: 0,
+    bytes: 0,
+  };
   await initRepository(new DirectoryStore(join(dir.path, "repository")));
   for (let round = 1; round <= rounds; round++) {
     await runAndKill(dir.path, random, facts);
@@ -61,6 +71,7 @@ async function runAndKill(folder: string, random: Random, facts: CrashFacts): Pr
   facts.bases += count("base");
   facts.tidied += count("tidied");
   facts.discarded += count("discarded");
+  facts.rebased += count("rebased");
 }
 
 /** Ships what is left, and compares. */

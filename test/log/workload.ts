@@ -1,7 +1,7 @@
 /**
  * A recorder's life in small, on a disk on which everything goes wrong, against a model.
  *
- * A source streams numbered records; a spool takes them, with new bases, rotation, errors and
+ * A source streams numbered records; a spool takes them, with new bases, rotation, rebases, errors and
  * retries, until the world stands still at some call to the disk. What the next process finds is held
  * against what it may be: no record twice, none missing, none lost that was acknowledged, every gap
  * told, nothing retired that is not whole. Then life goes on from there.
@@ -93,6 +93,10 @@ type Run = {
   readonly committing: Set<number>;
   /** The offset of the base in force. */
   base: number | undefined;
+  /** Where the log may begin after rebases of which it is not known whether they were done. */
+  readonly rebasing: Set<number>;
+  /** A rebase that is under way. */
+  rebase: Promise<void> | undefined;
 };
 
 /** Returns how many calls the first life had, had it not ended early. */
@@ -107,6 +111,8 @@ export async function runCase(life: Case): Promise<number> {
     next: 0,
     committing: new Set(),
     base: undefined,
+    rebasing: new Set(),
+    rebase: undefined,
   };
   let disk = new MemoryDisk(seededRandom(life.seed + 2));
   let calls = 0;
@@ -121,6 +127,7 @@ export async function runCase(life: Case): Promise<number> {
     const acknowledged =
       spool === undefined ? undefined : told(spool, losesPower || disk.failedSyncs > 0);
     disk = disk.restart({ losesPower });
+    run.rebase = undefined;
     await verify(run, disk, { acknowledged, hasEnded });
     // `verify()` has opened it and closed it again.
     disk = disk.restart({ losesPower: false });
@@ -154,6 +161,7 @@ async function live(run: Run, disk: MemoryDisk, spools: Spool[]): Promise<void> 
   disk.errors = 0;
   disk.syncErrors = 0;
   disk.spaceBytes = Number.POSITIVE_INFINITY;
+  if (random.chance(0.5)) await run.rebase;
   do {
     // What is under way may still fail.
     await spool.flush().catch(mustBeFailure);
@@ -191,6 +199,7 @@ async function act(run: Run, disk: MemoryDisk, spool: Spool): Promise<void> {
     spool.tick();
   } else if (choice < 80) await spool.flush().catch(mustBeFailure);
   else if (choice < 83) await takeBase(run, spool);
+  else if (choice < 90) run.rebase ??= rebase(run, spool);
   else await new Promise(setImmediate);
   for (let turns = random.below(20); turns > 0; turns--) await Promise.resolve();
 }
@@ -231,7 +240,7 @@ async function takeBase(run: Run, spool: Spool): Promise<void> {
   let next = run.next + random.below(4);
   while (next > 0 && !source.at(next - 1).endsUnit) next++;
   const { startOffset: offset, database } = source.at(next);
-  const content = `base at ${offset} ${"x".repeat(offset % 500)}`;
+  const content = contentAt(offset);
   const at = { replicationId, offset, ms: run.nowMs, database };
   try {
     const base = await spool.beginBase(at, "the source has forgotten what follows");
@@ -243,6 +252,7 @@ async function takeBase(run: Run, spool: Spool): Promise<void> {
       run.committing.add(offset);
       await base.commit();
       run.committing.clear();
+      run.rebasing.clear();
       run.base = offset;
       run.next = next;
     } catch (error) {
@@ -252,6 +262,67 @@ async function takeBase(run: Run, spool: Spool): Promise<void> {
   } catch (error) {
     mustBeFailure(error);
   }
+}
+
+/** On a snapshot from behind any record, or from somewhere in what no log needs. */
+async function rebase(run: Run, spool: Spool): Promise<void> {
+  const { random, source } = run;
+  try {
+    const { generation } = spool;
+    const first = generation?.segments[0];
+    const last = generation?.segments.at(-2)?.last.offset;
+    if (generation === undefined || first === undefined || last === undefined) return;
+    const offsets = unitEnds(source).filter((each) => each > first.first.offset && each <= last);
+    const offset = offsets[random.below(offsets.length)];
+    if (offset === undefined) return;
+    const plan = await spool.planRebase({ replicationId, offset });
+    if (spool.generation?.base?.sequence !== generation.base?.sequence) return;
+    assert.ok(plan !== undefined, `Position ${offset} is in the log`);
+    const content = contentAt(offset);
+    const origin = generation.rebased?.origin ?? first.first;
+    run.bases.set(offset, content);
+    run.rebasing.add(offset);
+    const parts = {
+      ...{ origin, keeper: "the-archive", sizeBytes: content.length },
+      async *content() {
+        yield Buffer.from(content.slice(0, 20));
+        for (let turns = random.below(50); turns > 0; turns--) await Promise.resolve();
+        if (random.chance(0.1)) throw new Failure("STORE_BUSY", "The storage is away");
+        yield Buffer.from(content.slice(20));
+      },
+    };
+    const before = run.base;
+    const freed = await spool.rebase(plan, parts, new AbortController().signal);
+    if (freed === undefined) {
+      run.rebasing.delete(offset);
+    } else if (run.base === before) {
+      run.base = offset;
+      run.rebasing.clear();
+    }
+  } catch (error) {
+    mustBeFailure(error);
+  } finally {
+    run.rebase = undefined;
+  }
+}
+
+/** Where units end: with a batch, or within one, counted back from its end. */
+function unitEnds({ sent }: Source): number[] {
+  return sent.flatMap(({ bytes, offset, endsUnit }, i) => {
+    if (!endsUnit || sent[i - 1]?.endsUnit === false) return endsUnit ? [offset] : [];
+    const scanner = new RecordScanner();
+    const ends: number[] = [];
+    scanner.push(bytes);
+    while (scanner.next() !== "more") {
+      if (scanner.unitStart === undefined) ends.push(offset - (bytes.length - scanner.end));
+    }
+    return [offset, ...ends];
+  });
+}
+
+/** A base says where it was taken. */
+function contentAt(offset: number): string {
+  return `base at ${offset} ${"x".repeat(offset % 500)}`;
 }
 
 type Outcome = { readonly acknowledged: number | undefined; readonly hasEnded: boolean };
@@ -265,16 +336,23 @@ async function verify(run: Run, disk: MemoryDisk, outcome: Outcome): Promise<voi
   } else {
     const start = generation.segments[0]?.first.offset as number;
     const end = spool.position?.offset as number;
-    assert.ok(start === run.base || run.committing.has(start), "It goes on from the last base");
-    const isNew = start !== run.base;
-    if (!isNew) assert.ok(end >= (outcome.acknowledged ?? 0), "What was acknowledged is there");
+    const isOld = start === run.base || run.rebasing.has(start);
+    assert.ok(isOld || run.committing.has(start), "It goes on from the last base");
+    if (isOld) assert.ok(end >= (outcome.acknowledged ?? 0), "What was acknowledged is there");
     verifyGeneration(run, disk, generation);
     run.base = start;
   }
   run.committing.clear();
+  run.rebasing.clear();
   await verifyHistory(run, disk, spool);
-  const left = (await disk.list(`${folder}/appendonlydir`)).filter((name) => /temp-/.test(name));
+  const names = await disk.list(`${folder}/appendonlydir`);
+  const left = names.filter((name) => /temp-/.test(name));
   assert.deepEqual(left, [], "Nothing unfinished is left");
+  if (!run.life.hasErrors && generation !== undefined) {
+    const { base, segments } = generation;
+    const named = [base?.name, ...segments.map(({ name }) => name), "appendonly.aof.manifest"];
+    assert.deepEqual(new Set(names), new Set(named), "Nothing that is not named is left");
+  }
   await spool.close();
 }
 
@@ -285,17 +363,25 @@ async function verifyHistory(run: Run, disk: MemoryDisk, spool: Spool): Promise<
   const all = [...retired, ...(spool.generation === undefined ? [] : [spool.generation])];
   const expected = all.slice(1).flatMap((generation, i) => {
     const from = all[i]?.segments.at(-1)?.last.offset;
-    const to = generation.segments[0]?.first.offset;
-    return from === to ? [] : [`${generation.base?.sequence}: ${from}-${to}`];
+    const { rebased, base, segments } = generation;
+    const to = (rebased?.origin ?? segments[0]?.first)?.offset;
+    // A gap has the number of the base that ended it.
+    return from === to ? [] : [`${rebased === undefined ? base?.sequence : "any"}: ${from}-${to}`];
   });
-  const gaps = spool.gaps.map(({ base, from, to }) => `${base}: ${from?.offset}-${to.offset}`);
+  const gaps = spool.gaps.map(({ base, from, to }, i) => {
+    const number = expected[i]?.startsWith("any") === true ? "any" : base;
+    return `${number}: ${from?.offset}-${to.offset}`;
+  });
   assert.deepEqual(gaps, expected, "Every gap is told");
 }
 
 function verifyGeneration(run: Run, disk: MemoryDisk, generation: Generation): void {
   assert.deepEqual(generation.damaged, []);
-  const { base, segments } = generation;
+  const { base, segments, rebased } = generation;
   const start = segments[0]?.first.offset as number;
+  const origin = rebased?.origin ?? segments[0]?.first;
+  assert.equal(origin?.sequence, 0, "It is known where it once began");
+  assert.equal(segments[0]?.was === undefined, rebased === undefined);
   const end = segments.at(-1)?.last.offset as number;
   const content = disk.peek(base?.path ?? "");
   assert.equal(
@@ -317,7 +403,11 @@ function verifyGeneration(run: Run, disk: MemoryDisk, generation: Generation): v
     found.push(...records(bytes, true));
   }
   const sent = run.source.sent.filter(({ offset }) => offset > start && offset <= end);
-  const expected = records(Buffer.concat(sent.map(({ bytes }) => bytes)), false);
+  // A log that was rebased may begin within a batch.
+  const behind = sent.map(({ bytes, offset }) =>
+    bytes.subarray(-Math.min(bytes.length, offset - start)),
+  );
+  const expected = records(Buffer.concat(behind), false);
   assert.deepEqual(found, expected, "Each record once, in order");
 }
 
