@@ -14,9 +14,13 @@ Examples:
   tidemark restore db1 --at latest --to redis://db1 --overwrite     a set of db1 is taken first
   tidemark restore db1 --at 10:41:05 --to redis://new --keys 'cart:*' --server /usr/bin/redis-server
   tidemark restore db1 --at latest --repo s3://bucket/tidemark --to-dir /restored
+  tidemark restore shop --at 10:41:05 --to cluster://new --server redis-server     all shards of a cluster
+  tidemark restore shop --at 10:41:05 --run redis-server --port 7001               … into one that it starts
 
 TARGET: a time (with Z or an offset; without, in this machine's zone), 10:41:05, '5m ago', latest, @REPLID:OFFSET,
 set:NAME, before:COMMAND or before:COMMAND@TIME. A time takes every write stamped at or before it.
+A cluster goes to a time or to latest: to one server, or to a cluster of any number of shards; its positions, sets and
+commands are those of its shards, NAME.KEY.
 At a moment between two sets, which keys there are is known only by a replay: choosing keys takes --server.
 
 A restore into a running server that was cut off has left the key "tidemark:restore": the same command goes on with
@@ -25,12 +29,12 @@ it. Say the moment absolutely for that: 'latest' and '5m ago' are another moment
 export function addRestore(program: Command, setStatus: SetStatus): void {
   const command = withPlace(program.command("restore"))
     .description("bring an instance back to a moment")
-    .argument("<name>", "the instance")
+    .argument("<name>", "the instance, or the cluster")
     .option("--at <target>", "the moment: see below")
     .option("--to-dir <folder>", "into a folder that a stock server starts on")
     .option("--to <address>", "into a running server, redis:// or cluster://")
     .option("--run <program>", "start this redis-server or valkey-server on it")
-    .option("--port <number>", "with --run: the port to listen on")
+    .option("--port <number>", "with --run: the port to listen on; of a cluster, the first one")
     .option("--dir <folder>", "with --run: the data folder; ./NAME-PORT otherwise")
     .addOption(
       new Option("--target <server>", "the oldest server that must load it").choices(targets),

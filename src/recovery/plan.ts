@@ -32,7 +32,9 @@ import type { Position } from "../codec/aof/annotation.ts";
 import { writeCommands } from "../codec/commands/table.ts";
 import {
   type ArchiveView,
+  type CommandPlace,
   databaseBefore,
+  type FindOptions,
   findCommand,
   type LogPlace,
   locatePosition,
@@ -276,17 +278,12 @@ class Planner {
 
   async #endBefore(target: RestoreTarget & { kind: "before" }): Promise<End | Refusal> {
     const { command, untilMs = Number.POSITIVE_INFINITY } = target;
-    const { signal } = this.#options;
-    const isWide = isListed(command);
-    for (const run of this.#runs.toReversed()) {
-      const find = { command, untilMs, isWide, signal };
-      const found = await findCommand(this.#view, run.pieces, find);
-      if (found === undefined) continue;
-      this.#notes.push(`the last ${command} came at ${iso(found.ms)}`);
-      const { place } = found;
-      return { run, place, moment: momentOf(run, place, false) };
-    }
-    return { found: `no ${command} is in the log` };
+    const find = { command, untilMs, signal: this.#options.signal };
+    const found = await findLastIn(this.#view, this.#runs, find);
+    if (found === undefined) return { found: `no ${command} is in the log` };
+    this.#notes.push(`the last ${command} came at ${iso(found.ms)}`);
+    const { run, place } = found;
+    return { run, place, moment: momentOf(run, place, false) };
   }
 
   /** The newest good set whose position is in the run's log at or before its end. */
@@ -360,6 +357,30 @@ class Planner {
         : "no log is there from a set before it up to then";
     return { found, ms: target.ms };
   }
+}
+
+type Find = Pick<FindOptions, "command" | "untilMs" | "signal">;
+
+/** The last command of a name in what can be restored. */
+export async function findLastCommand(
+  view: ArchiveView,
+  catalogue: Catalogue,
+  find: Find,
+): Promise<CommandPlace | undefined> {
+  return await findLastIn(view, runsOf(catalogue), find);
+}
+
+async function findLastIn(
+  view: ArchiveView,
+  runs: readonly Candidate[],
+  find: Find,
+): Promise<(CommandPlace & { readonly run: Candidate }) | undefined> {
+  const isWide = isListed(find.command);
+  for (const run of runs.toReversed()) {
+    const found = await findCommand(view, run.pieces, { ...find, isWide });
+    if (found !== undefined) return { ...found, run };
+  }
+  return undefined;
 }
 
 /** Runs that can be restored, by their ends; sets newest first. */

@@ -232,6 +232,6 @@ class FolderJob {
   }
 }
 
-function quoteArgument(text: string): string {
+export function quoteArgument(text: string): string {
   return /^[\w./:=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -23,6 +23,7 @@ import { capabilities, quote } from "../codec/rdb/target.ts";
 import { RdbTranscoder } from "../codec/rdb/transcode.ts";
 import { RdbWriter } from "../codec/rdb/writer.ts";
 import { RespEncoder } from "../codec/resp/encode.ts";
+import { SetRow } from "./restore-set-row.ts";
 import { slotOf } from "./restore-slots.ts";
 
 /** So much is taken from an encoder at once that its buffer is not grown for it. */
@@ -30,15 +31,40 @@ const partBytes = 48 * 1024;
 
 /** What goes to one server. */
 export class Lane {
-  readonly encoder = new RespEncoder();
+  readonly #encoder = new RespEncoder();
+  readonly #row = new SetRow();
   #parts: Uint8Array[] = [];
   #commands = 0;
   #database = 0;
 
+  /** For a command, of which `count()` is told. */
+  get encoder(): RespEncoder {
+    this.#flushRow();
+    return this.#encoder;
+  }
+
+  /** SET; `inRow`: perhaps with others, which may be of any slot. */
+  set(key: Slice, value: Slice, inRow: boolean): void {
+    if (inRow && this.#row.add(key, value)) {
+      if (this.#row.isFull) this.#flushRow();
+      return;
+    }
+    const { encoder } = this;
+    encoder.array(3);
+    encoder.bulkText("SET");
+    encoder.bulk(key.bytes, key.start, key.end);
+    encoder.bulk(value.bytes, value.start, value.end);
+    this.count();
+  }
+
+  #flushRow(): void {
+    if (this.#row.flush(this.#encoder) > 0) this.count();
+  }
+
   /** A command has been encoded. */
   count(): void {
     this.#commands++;
-    if (this.encoder.length >= partBytes) this.#parts.push(this.encoder.take());
+    if (this.#encoder.length >= partBytes) this.#parts.push(this.#encoder.take());
   }
 
   select(database: number): void {
@@ -48,9 +74,15 @@ export class Lane {
     this.count();
   }
 
+  /** For a connection that is new. */
+  reset(): void {
+    this.#database = 0;
+  }
+
   /** What there is to be sent, and how many commands that is. */
   take(): { readonly parts: readonly Uint8Array[]; readonly commands: number } {
-    const taken = { parts: [...this.#parts, this.encoder.take()], commands: this.#commands };
+    this.#flushRow();
+    const taken = { parts: [...this.#parts, this.#encoder.take()], commands: this.#commands };
     this.#parts = [];
     this.#commands = 0;
     return taken;
@@ -69,13 +101,20 @@ export type KeyCommandOptions = {
   readonly databases?: ReadonlyMap<number, number>;
   /** So many keys have been restored already, and are passed over. */
   readonly skipKeys?: number;
+  /** What becomes of the keys of a slot, asked for each key, and goes before `replaces`. */
+  readonly choose?: (slot: number) => KeyChoice;
+  /** What was put in front of each key, and does not count for `choose`. */
+  readonly prefixBytes?: number;
 };
+
+/** It replaces what is there, is kept back by it, or is not restored. */
+export type KeyChoice = "replace" | "keep" | "none";
 
 /** Servers take no larger argument, unless they are told to. */
 const maxPayloadBytes = 512 * 2 ** 20;
 
 export class KeyCommands implements KeySink {
-  /** Keys so far, with those that were passed over. */
+  /** Keys so far, with those that `skipKeys` passes over, and without those that were not chosen. */
   keys = 0;
   readonly #options: KeyCommandOptions;
   readonly #writer: RdbWriter;
@@ -84,11 +123,13 @@ export class KeyCommands implements KeySink {
   #head: KeyHead | undefined;
   #hasBegun = false;
   #isPassed = false;
+  #replaces: boolean;
   #moduleAux = 0;
 
   constructor(options: KeyCommandOptions) {
     const { target, lossy = false } = options;
     this.#options = options;
+    this.#replaces = options.replaces;
     const writing = { lossy, version: null, checksum: false, compress: false } as const;
     this.#writer = new RdbWriter(target, { ...writing, modules: "any" });
     // The header of a file that there will not be.
@@ -121,7 +162,15 @@ export class KeyCommands implements KeySink {
   }
 
   begin(head: KeyHead): void {
-    this.#isPassed = ++this.keys <= (this.#options.skipKeys ?? 0);
+    const { choose, prefixBytes = 0, skipKeys = 0 } = this.#options;
+    if (choose !== undefined) {
+      const { bytes, start, end } = head.key;
+      const choice = choose(slotOf(bytes, start + prefixBytes, end));
+      this.#isPassed = choice === "none";
+      if (this.#isPassed) return;
+      this.#replaces = choice === "replace";
+    }
+    this.#isPassed = ++this.keys <= skipKeys;
     if (this.#isPassed) return;
     this.#head = head;
     this.#hasBegun = false;
@@ -130,8 +179,8 @@ export class KeyCommands implements KeySink {
   accept(event: RdbEvent, parts: Parts): void {
     if (this.#isPassed) return;
     const head = this.#head as KeyHead;
-    if (event === "string" && this.#options.replaces && isPlain(head)) {
-      this.#set(this.#lane(head), head, parts.first);
+    if (event === "string" && this.#replaces && isPlain(head)) {
+      this.#lane(head).set(head.key, parts.first, this.#options.laneOf === undefined);
       return;
     }
     if (!this.#hasBegun) {
@@ -146,22 +195,13 @@ export class KeyCommands implements KeySink {
     if (entry.length > 0) this.#restore(this.#lane(head), head, entry);
   }
 
-  #set(lane: Lane, { key }: KeyHead, value: Slice): void {
-    const { encoder } = lane;
-    encoder.array(3);
-    encoder.bulkText("SET");
-    encoder.bulk(key.bytes, key.start, key.end);
-    encoder.bulk(value.bytes, value.start, value.end);
-    lane.count();
-  }
-
   #restore(lane: Lane, head: KeyHead, entry: Uint8Array): void {
     const { key, expireAtMs, idleSeconds, frequency } = head;
     const at = keyEnd(entry);
     const content = new Uint8Array(1 + entry.length - at);
     content[0] = entry[0] as number;
     content.set(entry.subarray(at), 1);
-    const { target, replaces } = this.#options;
+    const { target } = this.#options;
     const version = dumpVersion(content[0] as number, capabilities[target].family);
     const payload = createDumpPayload(content, version);
     if (payload.length > maxPayloadBytes) {
@@ -170,7 +210,7 @@ export class KeyCommands implements KeySink {
       throw new Failure("LIMIT_EXCEEDED", message, { hint: "Restore to a folder: --to-dir DIR." });
     }
     const options = [
-      ...(replaces ? ["REPLACE"] : []),
+      ...(this.#replaces ? ["REPLACE"] : []),
       ...(expireAtMs === null ? [] : ["ABSTTL"]),
       ...(idleSeconds === null || frequency !== null ? [] : ["IDLETIME", String(idleSeconds)]),
       ...(frequency === null ? [] : ["FREQ", String(frequency)]),

@@ -58,7 +58,8 @@ export async function restoreAndRun(
   }
 }
 
-async function checkProgram(program: string): Promise<void> {
+/** @throws Failure */
+export async function checkProgram(program: string): Promise<void> {
   try {
     await promisify(execFile)(program, ["--version"]);
   } catch (cause) {
@@ -69,7 +70,8 @@ async function checkProgram(program: string): Promise<void> {
   }
 }
 
-async function checkPort(port: number): Promise<void> {
+/** @throws Failure */
+export async function checkPort(port: number): Promise<void> {
   try {
     await using _ = await Connection.open({ host: "127.0.0.1", port });
   } catch (error) {
@@ -79,7 +81,8 @@ async function checkPort(port: number): Promise<void> {
   throw new Failure("USAGE", `Cannot start a server on port ${port}: one is there already`);
 }
 
-async function untilLoaded(
+/** Waits until a server has loaded its data. @throws Failure SERVER_FAILED with what it said */
+export async function untilLoaded(
   process: ChildProcess,
   port: number,
   said: Said,
@@ -119,7 +122,7 @@ async function ask(
 }
 
 /** The end of what a process writes. */
-class Said {
+export class Said {
   text = "";
   hasEnded = false;
 

@@ -4,12 +4,14 @@
  *   one server    keys of the set ─► log, in transactions (restore-replay.ts) ─► expiries moved back
  *   one server, where keys are chosen, renamed, or put among others; a cluster
  *                 keys of the data at that moment: of a set as it is, or replayed by a scratch server
+ *   from a cluster the same, of one shard after the other: whose copy of a key counts, its slot says
  *
  * WHY a marker. From the first key on until all is done, a key `tidemark:restore…` in database 0 of
  * each master says that what is there is not whole, and how far it is. It is in the server and not in
  * a file here, because it has to be seen by whoever looks at the server, from whatever machine; and
  * because it moves on in the same transaction as the data do, a restore that was cut off goes on from
- * it: keys from the last `keysPerMark`, the log exactly where it was.
+ * it: keys from the last `keysPerMark`, the log exactly where it was. Of what a scratch server has replayed the
+ * keys come in another order each time: these are begun again, or from the last shard that was whole.
  *
  * INVARIANTS
  *
@@ -17,34 +19,44 @@
  *      only after `safety()` has returned.
  *   2. A server with the marker of another restore is not gone on with.
  *   3. The first error that a server answers ends the restore; the marker stays.
+ *   4. Keys are passed over only where it is certain that they were restored: `keys` of a marker counts those
+ *      of a file that is the same each time.
  *
  * REJECTED. To make the server our replica, which would be as exact and faster: it has to reach us,
  * managed ones may not, and clusters cannot. To replay a log into a cluster: commands with keys
  * of several slots would have to be taken apart, which most cannot be.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Clock } from "../base/clock.ts";
 import { systemClock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
-import type { Target } from "../codec/rdb/model.ts";
-import { type Address, type Endpoint, formatEndpoint } from "../link/address.ts";
-import { Connection, type ConnectOptions, errorText } from "../link/connection.ts";
-import { clusterInstances, type Info, parseInfo, type SlotRange } from "../link/instance.ts";
+import { type Address, formatEndpoint } from "../link/address.ts";
+import { type ConnectOptions, errorText } from "../link/connection.ts";
 import { refusal } from "../link/refusal.ts";
-import { itemsOf, textOf } from "../link/reply-values.ts";
-import { Topology } from "../link/topology.ts";
+import { itemsOf } from "../link/reply-values.ts";
+import type { ClusterPlan } from "./cluster-plan.ts";
+import { type SlotRules, slotRules } from "./cluster-rules.ts";
 import { type ExpiryPolicy, KeyPipe } from "./key-pipe.ts";
 import { readLog } from "./log-reader.ts";
 import type { Plan } from "./plan.ts";
-import { type HeldSnapshot, openData } from "./restore-data.ts";
+import { type HeldSnapshot, mustHaveServer, openData } from "./restore-data.ts";
 import { type ExpiryRule, releaseExpiries, versionOf } from "./restore-expiries.ts";
-import { KeyCommands, Lane } from "./restore-keys.ts";
+import { type KeyChoice, KeyCommands, type Lane } from "./restore-keys.ts";
 import type { ArchiveView } from "./restore-locate.ts";
+import { beginning, type Mark, readMarks } from "./restore-marker.ts";
+import {
+  checkNode,
+  clientName,
+  laneBySlot,
+  type Node,
+  openNodes,
+  targetOfServer,
+  waitForOthers,
+} from "./restore-nodes.ts";
 import { Pipeline } from "./restore-pipeline.ts";
 import { type OnProgress, ProgressCounter } from "./restore-progress.ts";
 import { type Batch, heldMs, LogCommands, type ReplayPosition } from "./restore-replay.ts";
-import { keyInSlots } from "./restore-slots.ts";
 import { openSnapshot, pushAll } from "./restore-snapshot.ts";
+import { sweepScratchFolders } from "./scratch-folder.ts";
 import { isEverything, type Selection } from "./selection.ts";
 
 export type ServerOptions = {
@@ -64,6 +76,10 @@ export type ServerOptions = {
   readonly lossy?: boolean;
   /** A stock server for what needs a replay elsewhere. */
   readonly server?: string | undefined;
+  /** Whether the instance is a shard of a cluster: see `openData()`. */
+  readonly isShard?: boolean;
+  /** So often the marker is moved on. */
+  readonly keysPerMark?: number;
   readonly onProgress?: OnProgress | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly clock?: Clock;
@@ -71,38 +87,35 @@ export type ServerOptions = {
 
 export type RestoredServer = {
   readonly servers: readonly string[];
+  /** Those that were sent, without those that were there and stayed. */
   readonly keys: number;
   /** Under "skip": those that were there. */
   readonly skipped: number;
+  /** Of a cluster: keys on shards that did not have their slots. Not restored; and restored, as nobody had them else. */
+  readonly leftovers: number;
+  readonly unsettled: number;
   readonly commands: number;
   readonly dropped: ReadonlyMap<string, number>;
   /** Whether it went on with one that was cut off. */
   readonly isResumed: boolean;
 };
 
-const markerName = "tidemark:restore";
-const keysPerMark = 200_000;
+const defaultKeysPerMark = 200_000;
 
-type Phase = "keys" | "log" | "expiries";
-
-/** What the marker says. */
-type Mark = {
-  readonly plan: string;
-  readonly phase: Phase;
-  /** Keys that are there; bytes of the log that were replayed, and the database selected then. */
-  readonly keys: number;
-  readonly bytes: number;
-  readonly database: number | null;
+/** Data that are restored as one: of an instance, or of a shard, with whose copies count. */
+type Step = {
+  readonly plan: Plan;
+  readonly rules?: SlotRules;
+  /** What there is of a key twice, and which of them is taken, where it is not both at once. */
+  readonly side?: "winners" | "losers";
 };
 
-/** A master. */
-type Node = {
-  readonly endpoint: Endpoint;
-  readonly control: Connection;
-  readonly info: Info;
-  readonly slots: readonly SlotRange[] | undefined;
-  readonly marker: string;
-  readonly lane: Lane;
+type Work = {
+  readonly id: string;
+  readonly steps: readonly Step[];
+  /** The moment that expiries count from. */
+  readonly ms: number;
+  readonly rawBytes: number;
 };
 
 /** @throws Failure of the servers and of the archive; TARGET_NOT_EMPTY */
@@ -114,77 +127,52 @@ export async function restoreToServer(
 ): Promise<RestoredServer> {
   await using stack = new AsyncDisposableStack();
   const nodes = await openNodes(address, options, stack);
-  const job = new ServerJob(view, plan, nodes, options, stack);
-  return await job.run();
+  const { id, moment, rawBytes } = plan;
+  const work = { id, ms: moment.ms, rawBytes, steps: [{ plan }] };
+  return await new ServerJob(view, work, nodes, options, stack).run();
 }
 
-/** The masters that have the data. */
-async function openNodes(
+/**
+ * All shards of a cluster, to one server or to a cluster of any number of shards.
+ *
+ * @throws Failure as `restoreToServer()`; SERVER_NEEDED
+ */
+export async function restoreClusterToServer(
+  view: ArchiveView,
+  { id, ms, rawBytes, shards }: ClusterPlan,
   address: Address,
-  { connect = {}, signal }: ServerOptions,
-  stack: AsyncDisposableStack,
-): Promise<Node[]> {
-  const open = async (endpoint: Endpoint) =>
-    stack.use(await Connection.open(endpoint, { ...connect, signal, replyTimeoutMs: patienceMs }));
-  const first = await findFirst(address, { ...connect, signal });
-  const control = await open(first);
-  const info = await readInfo(control);
-  if (info.get("cluster_enabled") !== "1") {
-    return [nodeOf({ endpoint: first, control, info, slots: undefined })];
+  options: ServerOptions = {},
+): Promise<RestoredServer> {
+  const { conflict, server } = options;
+  if (conflict === "fail") {
+    const found = "a key that is there may be of another shard, or of this restore";
+    throw new Failure("USAGE", `Cannot restore a cluster with --conflict fail: ${found}`, {
+      hint: "Restore into an empty one, or say --conflict skip or overwrite.",
+    });
   }
-  const shards = clusterInstances(await control.ask("CLUSTER", "SLOTS"), first);
-  const nodes: Node[] = [];
-  for (const { members, slots = [] } of shards) {
-    const endpoint = members.find(({ role }) => role === "master")?.endpoint;
-    if (endpoint === undefined) throw new Failure("SERVER_BUSY", "Cannot find a shard's master");
-    const link = await open(endpoint);
-    nodes.push(nodeOf({ endpoint, control: link, info: await readInfo(link), slots }));
-  }
-  return nodes;
-}
-
-const patienceMs = 10 * 60 * 1000;
-/** What CLIENT LIST shows of a restore. */
-const clientName = "tidemark-restore";
-/** So long another one may take to be gone. */
-const othersPatienceMs = 30_000;
-const othersPollMs = 250;
-const beginning: Omit<Mark, "plan"> = { phase: "keys", keys: 0, bytes: 0, database: null };
-
-async function findFirst(
-  address: Address,
-  options: Pick<ConnectOptions, "credentials" | "tls" | "signal">,
-): Promise<Endpoint> {
-  if (address.kind === "server") return address.endpoint;
-  await using topology = new Topology(address, options);
-  for (const { members } of await topology.read()) {
-    const master = members.find(({ role }) => role === "master");
-    if (master !== undefined) return master.endpoint;
-  }
-  throw new Failure("SERVER_BUSY", "Cannot restore: there is no master now");
-}
-
-function nodeOf(node: Omit<Node, "marker" | "lane">): Node {
-  const marker = node.slots === undefined ? markerName : keyInSlots(markerName, node.slots);
-  return { ...node, marker, lane: new Lane() };
-}
-
-async function readInfo(connection: Connection): Promise<Info> {
-  return parseInfo(textOf(await connection.ask("INFO")) ?? "");
-}
-
-/** What a server of some version takes. */
-function targetOfServer(info: Info): Target {
-  const version = versionOf(info);
-  if (info.has("valkey_version")) return version >= 9 ? "valkey:9" : "valkey:8";
-  if (version >= 8) return "redis:8";
-  if (version >= 7.04) return "redis:7.4";
-  if (version >= 7.02) return "redis:7.2";
-  return version >= 7 ? "redis:7.0" : "redis:6.0";
+  mustHaveServer(
+    shards.map(({ plan }) => plan),
+    server,
+  );
+  const of = (side?: "winners" | "losers") =>
+    shards.map(({ plan, rules }): Step => ({ plan, rules, ...(side && { side }) }));
+  // Where all that is there is replaced, or none of it, it is the order that decides.
+  const steps =
+    conflict === undefined
+      ? of()
+      : conflict === "skip"
+        ? [...of("winners"), ...of("losers")]
+        : [...of("losers"), ...of("winners")];
+  await using stack = new AsyncDisposableStack();
+  const nodes = await openNodes(address, options, stack);
+  const work = { id, ms, rawBytes: (rawBytes * steps.length) / shards.length, steps };
+  return await new ServerJob(view, work, nodes, options, stack).run();
 }
 
 class ServerJob {
   readonly #view: ArchiveView;
+  readonly #work: Work;
+  /** Of an instance, the only one. */
   readonly #plan: Plan;
   readonly #nodes: readonly Node[];
   readonly #options: ServerOptions;
@@ -192,43 +180,47 @@ class ServerJob {
   readonly #clock: Clock;
   readonly #progress: ProgressCounter;
   #skipped = 0;
+  #leftovers = 0;
+  #unsettled = 0;
   /** Connections are named, so that another restore sees them. */
   #isNamed = false;
+  /** Masters that have a marker and nothing else, where it was cut off before all had one. */
+  #begun: ReadonlySet<Node> = new Set();
   /** Commands of the pipeline up to here may have been executed before. */
   #repeated = 0;
   #keys = 0;
-  #dropped: ReadonlyMap<string, number> = new Map();
+  readonly #dropped = new Map<string, number>();
 
   constructor(
     view: ArchiveView,
-    plan: Plan,
+    work: Work,
     nodes: readonly Node[],
     options: ServerOptions,
     stack: AsyncDisposableStack,
   ) {
     this.#view = view;
-    this.#plan = plan;
+    this.#work = work;
+    this.#plan = (work.steps[0] as Step).plan;
     this.#nodes = nodes;
     this.#options = options;
     this.#stack = stack;
     this.#clock = options.clock ?? systemClock;
-    this.#progress = new ProgressCounter(plan.rawBytes, options.onProgress);
+    this.#progress = new ProgressCounter(work.rawBytes, options.onProgress);
   }
 
   async run(): Promise<RestoredServer> {
-    for (const { info, endpoint } of this.#nodes) checkServer(info, endpoint);
-    for (const node of this.#nodes) await this.#waitForOthers(node);
-    const mark = await this.#findMark();
-    // What is needed is looked for before anything is changed.
-    await using data = await this.#open();
-    if (mark === undefined) await this.#makeRoom();
-    const pipelines = await this.#openPipelines();
-    if (mark === undefined || mark.phase === "keys") {
-      await this.#restoreKeys(data, pipelines, mark?.keys ?? 0);
+    for (const node of this.#nodes) checkNode(node);
+    for (const node of this.#nodes) {
+      if (await waitForOthers(node, this.#options.signal)) this.#isNamed = true;
     }
+    const mark = await this.#findMark();
+    // Where all of its data were there, nobody else would remove what it left on this machine.
+    if (mark !== undefined) await sweepScratchFolders(systemClock.now());
+    if (mark === undefined || mark.phase === "keys") await this.#restoreSteps(mark);
     if (this.#replays) {
+      const pipelines = await this.#openPipelines();
       if (mark?.phase !== "expiries") await this.#replay(pipelines[0] as Pipeline, mark);
-      await this.#mark({ phase: "expiries", keys: 0, bytes: 0, database: null });
+      await this.#mark({ ...beginning, phase: "expiries" });
       await this.#release();
     }
     for (const { control, marker } of this.#nodes) await control.ask("DEL", marker);
@@ -236,11 +228,31 @@ class ServerJob {
     return {
       servers: this.#nodes.map(({ endpoint }) => formatEndpoint(endpoint)),
       keys: this.#keys,
-      skipped: this.#skipped,
+      skipped: this.#options.conflict === "skip" ? this.#skipped : 0,
+      leftovers: this.#leftovers,
+      unsettled: this.#unsettled,
       commands: this.#progress.commands,
       dropped: this.#dropped,
       isResumed: mark !== undefined,
     };
+  }
+
+  async #restoreSteps(mark: Mark | undefined): Promise<void> {
+    if (mark !== undefined && this.#options.conflict === "fail") throw cannotTell(this.#nodes);
+    let hasRoom = mark !== undefined;
+    for (const [number, step] of this.#work.steps.entries()) {
+      if (number < (mark?.steps ?? 0)) continue;
+      // What is needed is looked for before anything is changed.
+      await using data = await this.#open(step);
+      if (!hasRoom) await this.#makeRoom();
+      hasRoom = true;
+      await using stack = new AsyncDisposableStack();
+      const pipelines = await this.#openPipelines(stack);
+      const isSameEachTime = this.#replays || step.plan.log === undefined;
+      const done = number === mark?.steps && isSameEachTime ? mark.keys : 0;
+      await this.#restoreKeys({ data, step, number, done, isSameEachTime }, pipelines);
+      if (!this.#replays) await this.#mark({ ...beginning, steps: number + 1 });
+    }
   }
 
   /** Whether the log is replayed into the server itself. */
@@ -251,68 +263,38 @@ class ServerJob {
   get #needsData(): boolean {
     const { selection = {}, prefix, conflict, databases } = this.#options;
     const isChosen = !isEverything(selection) || prefix !== undefined || databases !== undefined;
-    return isChosen || conflict !== undefined || this.#nodes[0]?.slots !== undefined;
+    const isShard = this.#work.steps[0]?.rules !== undefined;
+    return isChosen || isShard || conflict !== undefined || this.#nodes[0]?.slots !== undefined;
   }
 
-  async #open(): Promise<HeldSnapshot> {
-    const { server, signal } = this.#options;
-    if (!this.#replays) return await openData(this.#view, this.#plan, { server, signal });
-    const snapshot = await openSnapshot(this.#view, this.#plan);
+  async #open({ plan, rules }: Step): Promise<HeldSnapshot> {
+    const { server, signal, isShard = rules !== undefined } = this.#options;
+    if (!this.#replays) return await openData(this.#view, plan, { server, signal, isShard });
+    const snapshot = await openSnapshot(this.#view, plan);
     return { ...snapshot, [Symbol.asyncDispose]: async () => {} };
   }
 
   /**
-   * Makes sure that no other restore writes to a server: one that is under way, or one that was killed and
-   * whose commands still arrive from something in between. A user who may not use CLIENT is believed.
+   * Where a restore of the same plan was cut off. Where just some masters of a cluster are marked, it was at
+   * its end, or at its beginning: then others may still have what was there before.
    *
-   * @throws Failure SERVER_BUSY
+   * @throws Failure where another one was
    */
-  async #waitForOthers({ control, endpoint }: Node): Promise<void> {
-    const named = await control.call("CLIENT", "SETNAME", clientName);
-    if (errorText(named) !== undefined) return;
-    this.#isNamed = true;
-    const own = textOf(await control.ask("CLIENT", "ID"));
-    for (const end = performance.now() + othersPatienceMs; ; ) {
-      const list = await control.call("CLIENT", "LIST");
-      const lines = errorText(list) === undefined ? (textOf(list) ?? "").split("\n") : [];
-      const isOther = (line: string) =>
-        line.includes(` name=${clientName} `) && !line.startsWith(`id=${own} `);
-      if (!lines.some(isOther)) return;
-      if (performance.now() > end) {
-        const found = "another restore is connected";
-        throw new Failure(
-          "SERVER_BUSY",
-          `Cannot restore into ${formatEndpoint(endpoint)}: ${found}`,
-          {
-            hint: `Wait until it has ended, or end it: CLIENT LIST shows it as ${clientName}.`,
-          },
-        );
-      }
-      await sleep(othersPollMs, undefined, { signal: this.#options.signal });
-    }
-  }
-
-  /** Where a restore of the same plan was cut off. @throws Failure where another one was */
   async #findMark(): Promise<Mark | undefined> {
-    const marks: (Mark | undefined)[] = [];
-    for (const { control, marker } of this.#nodes) {
-      const text = textOf(await control.ask("GET", marker));
-      marks.push(text === undefined ? undefined : parseMark(text));
-    }
-    const [first] = marks;
+    const marks = await readMarks(this.#nodes);
     const found = marks.filter((mark) => mark !== undefined);
-    if (found.length === 0) return undefined;
-    const isSame = found.every(({ plan }) => plan === this.#id);
-    if (!isSame) {
-      if (this.#options.overwrite) return undefined;
-      const message = "Cannot restore: another restore into this server was cut off";
-      throw new Failure("TARGET_NOT_EMPTY", message, {
-        hint: "Repeat that one to go on with it, or empty the server with --overwrite.",
-      });
+    if (found.every(({ plan }) => plan === this.#id)) {
+      if (found.length === marks.length) return marks[0];
+      const end = this.#work.steps.length;
+      const last = found.find(({ phase, steps }) => phase === "keys" && steps === end);
+      if (last === undefined) this.#begun = new Set(this.#nodes.filter((_, i) => marks[i]));
+      return last;
     }
-    if (found.length === marks.length || first?.phase !== "keys") return first;
-    // A cluster of which some masters were not marked yet: they have no keys of it either.
-    return { plan: this.#id, phase: "keys", keys: 0, bytes: 0, database: null };
+    if (this.#options.overwrite) return undefined;
+    const message = "Cannot restore: another restore into this server was cut off";
+    throw new Failure("TARGET_NOT_EMPTY", message, {
+      hint: "Repeat that one to go on with it, or empty the server with --overwrite.",
+    });
   }
 
   /** The same only for what restores the same in the same way. */
@@ -320,14 +302,15 @@ class ServerJob {
     const { selection, prefix, conflict, ttl, databases } = this.#options;
     const parts = [selection, selection?.regex?.source, conflict, ttl];
     const others = [prefix && Buffer.from(prefix).toString("hex"), [...(databases ?? [])]];
-    return `${this.#plan.id} ${JSON.stringify([...parts, ...others])}`;
+    return `${this.#work.id} ${JSON.stringify([...parts, ...others])}`;
   }
 
   /** Makes sure that what is there may be there, and sets the marker. */
   async #makeRoom(): Promise<void> {
     const { overwrite = false, conflict, safety } = this.#options;
-    const taken = this.#nodes.filter(({ info }) =>
-      [...info.keys()].some((name) => /^db\d+$/.test(name)),
+    const taken = this.#nodes.filter(
+      (node) =>
+        !this.#begun.has(node) && [...node.info.keys()].some((name) => /^db\d+$/.test(name)),
     );
     if (taken.length > 0 && !overwrite && conflict === undefined) {
       const names = taken.map(({ endpoint }) => formatEndpoint(endpoint)).join(", ");
@@ -368,44 +351,46 @@ class ServerJob {
     }
   }
 
-  async #openPipelines(): Promise<Pipeline[]> {
+  async #openPipelines(stack = this.#stack): Promise<Pipeline[]> {
     const { connect = {}, signal, conflict } = this.#options;
+    const isShard = this.#work.steps[0]?.rules !== undefined;
     const allows = (error: string, number: number) => {
       // What is repeated may meet a key of the type that it got later on, to be deleted again.
       if (number < this.#repeated) return error.startsWith("WRONGTYPE");
-      if (conflict !== "skip" || !error.startsWith("BUSYKEY")) return false;
+      // Another shard's copy of a key is there, where that one counts.
+      if ((conflict !== "skip" && !isShard) || !error.startsWith("BUSYKEY")) return false;
       this.#skipped++;
       return true;
     };
     const pipelines: Pipeline[] = [];
     for (const { endpoint } of this.#nodes) {
       const clientNames = this.#isNamed ? { clientName } : {};
-      const pipeline = await Pipeline.open(endpoint, {
-        ...connect,
-        ...clientNames,
-        signal,
-        allows,
-      });
-      pipelines.push(this.#stack.use(pipeline));
+      const options = { ...connect, ...clientNames, signal, allows };
+      pipelines.push(stack.use(await Pipeline.open(endpoint, options)));
     }
     return pipelines;
   }
 
   async #restoreKeys(
-    data: HeldSnapshot,
+    { data, step, number, done, isSameEachTime }: KeysOfStep,
     pipelines: readonly Pipeline[],
-    done: number,
   ): Promise<void> {
     const { conflict, databases, lossy = false, selection, prefix, signal } = this.#options;
-    const lanes = this.#nodes.map(({ lane }) => lane);
+    const { keysPerMark = defaultKeysPerMark } = this.#options;
+    // A pipeline that is new has database 0 selected.
+    const nodes = this.#nodes;
+    for (const { lane } of nodes) lane.reset();
+    const lanes = nodes.map(({ lane }) => lane);
     const commands = new KeyCommands({
-      target: targetOfServer((this.#nodes[0] as Node).info),
+      target: targetOfServer((nodes[0] as Node).info),
       lossy,
       lanes,
-      ...(this.#nodes[0]?.slots !== undefined && { laneOf: laneOf(this.#nodes) }),
+      ...(nodes[0]?.slots !== undefined && { laneOf: laneBySlot(nodes) }),
       replaces: conflict === undefined || conflict === "overwrite",
       ...(databases && { databases }),
       skipKeys: done,
+      ...(step.rules && { choose: this.#choiceOf(step, step.rules) }),
+      prefixBytes: prefix?.length ?? 0,
     });
     const pipe = new KeyPipe(commands, {
       ...(selection && { selection }),
@@ -413,20 +398,43 @@ class ServerJob {
       expiry: this.#expiry,
     });
     this.#progress.begin("snapshot");
+    const before = this.#keys;
+    const skippedBefore = this.#skipped;
     let marked = done;
     await pushAll(data, pipe, async (bytes) => {
       signal?.throwIfAborted();
       await sendAll(lanes, pipelines);
-      this.#progress.keys = commands.keys;
+      this.#progress.keys = before + commands.keys;
       this.#progress.add(bytes);
-      if (commands.keys < marked + keysPerMark) return;
+      if (!isSameEachTime || commands.keys < marked + keysPerMark) return;
       for (const pipeline of pipelines) await pipeline.drain();
       marked = commands.keys;
-      await this.#mark({ phase: "keys", keys: marked, bytes: 0, database: null });
+      await this.#mark({ ...beginning, steps: number, keys: marked });
     });
     for (const pipeline of pipelines) await pipeline.drain();
-    this.#keys = commands.keys;
-    this.#dropped = commands.dropped;
+    this.#keys = before + commands.keys;
+    if (step.rules) this.#keys -= this.#skipped - skippedBefore;
+    for (const [what, count] of commands.dropped) {
+      this.#dropped.set(what, (this.#dropped.get(what) ?? 0) + count);
+    }
+  }
+
+  /** What becomes of a key by its slot, counted. */
+  #choiceOf({ side }: Step, rules: SlotRules): (slot: number) => KeyChoice {
+    const { conflict } = this.#options;
+    return (slot) => {
+      const rule = rules[slot];
+      if (rule === slotRules.copy) return "none";
+      if (rule === slotRules.left) {
+        if (side !== "losers") this.#leftovers++;
+        return "none";
+      }
+      const isLoser = rule !== slotRules.own;
+      if (side !== undefined && isLoser !== (side === "losers")) return "none";
+      if (rule === slotRules.open) this.#unsettled++;
+      if (conflict !== undefined) return conflict === "overwrite" ? "replace" : "keep";
+      return isLoser ? "keep" : "replace";
+    };
   }
 
   get #expiry(): ExpiryPolicy {
@@ -439,7 +447,7 @@ class ServerJob {
 
   get #shiftFromMs(): number {
     const { ttl } = this.#options;
-    return typeof ttl === "object" ? ttl.shiftFromMs : this.#plan.moment.ms;
+    return typeof ttl === "object" ? ttl.shiftFromMs : this.#work.ms;
   }
 
   async #replay(pipeline: Pipeline, mark: Mark | undefined): Promise<void> {
@@ -453,7 +461,7 @@ class ServerJob {
         : { bytes: 0, database: log.start.database };
     const describe = (at: ReplayPosition) => {
       const place = { bytes: at.bytes, database: at.database ?? null };
-      const mark = { plan: this.#id, phase: "log", keys: this.#keys, ...place };
+      const mark = { plan: this.#id, phase: "log", steps: 1, keys: this.#keys, ...place };
       return [marker, JSON.stringify(mark)] as const;
     };
     const commands = new LogCommands(from, describe, versionOf(info) < 6.02);
@@ -495,39 +503,26 @@ class ServerJob {
   }
 }
 
-function checkServer(info: Info, endpoint: Endpoint): void {
-  const name = formatEndpoint(endpoint);
-  if (info.get("loading") === "1") {
-    throw new Failure("SERVER_BUSY", `Cannot restore into ${name}: it is loading its data`);
-  }
-  if (info.get("role") !== "master") {
-    throw new Failure("USAGE", `Cannot restore into ${name}: it is a replica`, {
-      hint: "Name its master.",
-    });
-  }
-}
+type KeysOfStep = {
+  readonly data: HeldSnapshot;
+  readonly step: Step;
+  readonly number: number;
+  /** So many are there. */
+  readonly done: number;
+  readonly isSameEachTime: boolean;
+};
 
-function parseMark(text: string): Mark {
-  try {
-    const mark = JSON.parse(text) as Mark;
-    const numbers = [mark.keys, mark.bytes];
-    if (typeof mark.plan === "string" && numbers.every(Number.isSafeInteger)) return mark;
-  } catch {
-    // Whatever it is, it is nothing that could be gone on with.
-  }
-  return { plan: "", phase: "keys", keys: 0, bytes: 0, database: null };
-}
-
-function laneOf(nodes: readonly Node[]): (slot: number) => Lane {
-  const lanes: Lane[] = [];
-  for (const { slots = [], lane } of nodes) {
-    for (const [first, last] of slots) for (let i = first; i <= last; i++) lanes[i] = lane;
-  }
-  return (slot) => {
-    const lane = lanes[slot];
-    if (lane !== undefined) return lane;
-    throw new Failure("SERVER_BUSY", `Cannot restore: no node of the cluster has slot ${slot}`);
-  };
+/** Keys that are there may have been, or may be of the restore that was cut off. */
+function cannotTell(nodes: readonly Node[]): Failure {
+  const found = "it was cut off, and which keys were there before it cannot be told any more";
+  const names = nodes.map(({ marker }) => marker).join(" ");
+  return new Failure(
+    "TARGET_NOT_EMPTY",
+    `Cannot go on with a restore with --conflict fail: ${found}`,
+    {
+      hint: `Remove its keys and the marker (DEL ${names}) and repeat it; or, without the marker, with --conflict skip or overwrite.`,
+    },
+  );
 }
 
 async function sendAll(lanes: readonly Lane[], pipelines: readonly Pipeline[]): Promise<void> {

@@ -7,9 +7,17 @@
  * WHY AS A REPLICA. A master deletes what has expired as soon as it has loaded its log; a replica
  * leaves that to its master. So the server is told to follow a master that is not there, and the
  * snapshot holds every key and field that the log does, expired or not.
+ *
+ * WHY IN CLUSTER MODE, for a shard. Its log may tell that all keys of a slot were removed (CLUSTER
+ * FLUSHSLOT, TRIMSLOTS); a server that is not in cluster mode passes over it, and the keys would come
+ * back. `replicaof` is refused in that mode, so the server finds in its nodes.conf that it is a replica
+ * of a master that is not there. Its bus listens on this machine only, for the time of the replay.
+ *
+ * It ends with this program, however that ends, and its folder goes with it (watched-process.ts).
  */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { constants, copyFileSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { constants, copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -17,11 +25,19 @@ import { Failure } from "../base/errors.ts";
 import { Connection, errorText } from "../link/connection.ts";
 import type { AppendOnlyDir } from "../log/append-only-dir.ts";
 import { fileFailure } from "../log/input-file.ts";
+import { spawnWatched, type WatchedProcess } from "./watched-process.ts";
 
 /** A log in files of its own, or in one. */
 export type ReplaySource =
   | { readonly kind: "appendonlydir"; readonly log: AppendOnlyDir }
   | { readonly kind: "aof"; readonly path: string };
+
+export type ScratchOptions = {
+  /** Of a shard of a cluster: a port on which nothing listens yet, for the bus. */
+  readonly clusterPort?: number | undefined;
+  /** Where its folder is made; by default where temporary ones are. */
+  readonly parent?: string | undefined;
+};
 
 /** What is kept of the server's own log, to say why it failed. */
 const maxLogLines = 20;
@@ -30,42 +46,57 @@ const pollMs = 20;
 const longestSaveMs = 24 * 60 * 60 * 1000;
 /** Nothing listens there: see above. */
 const noMaster = ["127.0.0.1", "1"];
+/** Clients have the port that is so much below that of the bus, where a server cannot do without one. */
+const busDistance = 10_000;
+type Version = { readonly major: number; readonly isValkey: boolean };
 
 export class ScratchServer implements Disposable {
   readonly #folder: string;
-  readonly #process: ChildProcess;
+  readonly #process: WatchedProcess;
   readonly #log: string[] = [];
   #hasEnded = false;
 
-  private constructor(folder: string, process: ChildProcess) {
+  private constructor(folder: string, process: WatchedProcess) {
     this.#folder = folder;
     this.#process = process;
+    const { child } = process;
     const keep = (chunk: Buffer) => {
       this.#log.push(...chunk.toString("latin1").split("\n").filter(Boolean));
       this.#log.splice(0, this.#log.length - maxLogLines);
     };
-    process.stdout?.on("data", keep);
-    process.stderr?.on("data", keep);
-    process.on("exit", () => {
+    child.stdout?.on("data", keep);
+    child.stderr?.on("data", keep);
+    child.on("exit", () => {
       this.#hasEnded = true;
     });
-    process.on("error", (error) => {
+    child.on("error", (error) => {
       this.#log.push(error.message);
       this.#hasEnded = true;
     });
   }
 
   /** @throws Failure SERVER_FAILED, FILE_FAILED */
-  static start(program: string, source: ReplaySource): ScratchServer {
+  static start(
+    program: string,
+    source: ReplaySource,
+    { clusterPort, parent }: ScratchOptions = {},
+  ): ScratchServer {
     const version = readVersion(program);
-    const folder = mkdtempSync(join(tmpdir(), "tidemark-replay-"));
+    const folder = mkdtempSync(parent ? join(parent, "r-") : join(tmpdir(), "tidemark-replay-"));
     try {
-      const settings = copySource(source, folder, program, version);
-      const args = Object.entries({ ...settings, ...commonSettings(folder) }).flatMap(
-        ([name, value]) => [`--${name}`, ...(typeof value === "string" ? [value] : value)],
-      );
-      const stdio = ["ignore", "pipe", "pipe"] as const;
-      return new ScratchServer(folder, spawn(program, args, { cwd: folder, stdio: [...stdio] }));
+      const settings = {
+        ...copySource(source, folder, program, version.major),
+        ...commonSettings(folder),
+        ...(clusterPort === undefined
+          ? { port: "0", replicaof: noMaster }
+          : clusterSettings(folder, clusterPort, version)),
+      };
+      const args = Object.entries(settings).flatMap(([name, value]) => [
+        `--${name}`,
+        ...(typeof value === "string" ? [value] : value),
+      ]);
+      const process = spawnWatched(program, args, { cwd: folder, removes: folder });
+      return new ScratchServer(folder, process);
     } catch (cause) {
       rmSync(folder, { recursive: true, force: true });
       throw cause;
@@ -121,7 +152,8 @@ export class ScratchServer implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#process.kill("SIGKILL");
+    this.#process.release();
+    this.#process.child.kill("SIGKILL");
     rmSync(this.#folder, { recursive: true, force: true });
   }
 }
@@ -129,7 +161,6 @@ export class ScratchServer implements Disposable {
 function commonSettings(folder: string): Record<string, string | readonly string[]> {
   return {
     dir: folder,
-    port: "0",
     unixsocket: join(folder, "socket"),
     appendonly: "yes",
     // A torn tail is for `tidemark check --repair` to cut, with a copy and a word about it.
@@ -140,7 +171,34 @@ function commonSettings(folder: string): Record<string, string | readonly string
     databases: "1024",
     daemonize: "no",
     logfile: "",
-    replicaof: noMaster,
+  };
+}
+
+/** Makes it a replica in a cluster of which it knows one node, its master, and that is not there. */
+function clusterSettings(
+  folder: string,
+  clusterPort: number,
+  { major, isValkey }: Version,
+): Record<string, string> {
+  const [own, master] = [randomBytes(20).toString("hex"), randomBytes(20).toString("hex")];
+  const [host, port] = noMaster;
+  const nodes = [
+    `${own} 127.0.0.1:0@0 myself,slave ${master} 0 0 1 connected`,
+    `${master} ${host}:${port}@${port} master - 0 0 1 disconnected`,
+    "vars currentEpoch 1 lastVoteEpoch 0",
+  ];
+  writeFileSync(join(folder, "nodes.conf"), `${nodes.join("\n")}\n`);
+  const bus =
+    major >= 7
+      ? { port: "0", "cluster-port": String(clusterPort) }
+      : { port: String(clusterPort - busDistance) };
+  return {
+    ...bus,
+    bind: "127.0.0.1",
+    "cluster-enabled": "yes",
+    "cluster-config-file": "nodes.conf",
+    "cluster-replica-no-failover": "yes",
+    ...(isValkey && major >= 9 && { "cluster-databases": "1024" }),
   };
 }
 
@@ -179,8 +237,8 @@ function copy(from: string, to: string): void {
   }
 }
 
-/** The major version that the program says it has. */
-function readVersion(program: string): number {
+/** What the program says of itself. */
+function readVersion(program: string): Version {
   let said: string;
   try {
     said = execFileSync(program, ["--version"], { encoding: "utf8" });
@@ -195,5 +253,5 @@ function readVersion(program: string): number {
     const found = JSON.stringify(said.slice(0, 80));
     throw new Failure("SERVER_FAILED", `Cannot use "${program}" as a server: it says ${found}`);
   }
-  return Number(version);
+  return { major: Number(version), isValkey: /^valkey/i.test(said) };
 }

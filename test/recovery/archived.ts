@@ -17,13 +17,16 @@ import type { PositionLine } from "../../src/codec/aof/annotation.ts";
 import { LogScanner } from "../../src/codec/aof/log-scanner.ts";
 import type { ArchiveView } from "../../src/recovery/restore-locate.ts";
 
-const instance = "shop";
-
 export class Archived {
   readonly objects = new Map<string, Uint8Array>();
+  readonly #instance: string;
   /** How many objects were opened. */
   opened = 0;
   #sets = 0;
+
+  constructor(instance = "shop") {
+    this.#instance = instance;
+  }
 
   get view(): ArchiveView {
     return {
@@ -37,7 +40,7 @@ export class Archived {
   }
 
   get catalogue(): Catalogue {
-    const builder = new CatalogueBuilder(instance);
+    const builder = new CatalogueBuilder(this.#instance);
     for (const name of [...this.objects.keys()].sort()) {
       builder.add({ name, sizeBytes: this.#get(name).length, modifiedMs: 0 });
     }
@@ -73,7 +76,7 @@ export class Archived {
       const raw = log.subarray(start, end);
       const writer = new ObjectWriter(new LogBlocks({ blockBytes, ...(after && { after }) }));
       const object = Buffer.concat(await Array.fromAsync(writer.bytes([raw])));
-      const name = pieceObject(instance, line, {
+      const name = pieceObject(this.#instance, line, {
         firstSequence,
         lastSequence: position.sequence,
         fromOffset: from.offset,
@@ -105,7 +108,7 @@ export class Archived {
     const manifest: SetManifest = {
       format: 1,
       set,
-      instance,
+      instance: this.#instance,
       kind: options.kind ?? "automatic",
       position: { replicationId, offset },
       ms,
@@ -131,10 +134,10 @@ export class Archived {
       },
       writer: "test",
     };
-    this.objects.set(setObject(instance, set, "snapshot"), object);
-    this.objects.set(setObject(instance, set, "manifest"), formatSetManifest(manifest));
+    this.objects.set(setObject(this.#instance, set, "snapshot"), object);
+    this.objects.set(setObject(this.#instance, set, "manifest"), formatSetManifest(manifest));
     if (options.isVerified ?? true) {
-      this.objects.set(setObject(instance, set, "verified"), Buffer.from("{}"));
+      this.objects.set(setObject(this.#instance, set, "verified"), Buffer.from("{}"));
     }
     return set;
   }

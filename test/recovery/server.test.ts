@@ -215,6 +215,41 @@ test("keys are chosen, renamed, and put among others", {
   assert.equal(await client.call("DBSIZE"), 4);
 });
 
+test("what a scratch server has replayed is begun again when it was cut off: its keys come in another order", {
+  skip: missingServers("redis-7.0"),
+}, async () => {
+  const program = findServer("redis-7.0")?.bin.server;
+  const keys = 100_000;
+  const archived = await archiveOf(["SET key:1 new"], makeRdb(keys));
+  const plan = await planOf(archived, { kind: "latest" });
+  await using server = await startServer("redis-7.0");
+  const restore = (conflict: "overwrite" | "fail", signal?: AbortSignal) =>
+    restoreToServer(archived.view, plan, addressOf(server), {
+      ...{ conflict, server: program, keysPerMark: 1000 },
+      ...(signal && { signal }),
+    });
+  /** Ends it when some of the keys are there. */
+  const cutOff = async (conflict: "overwrite" | "fail") => {
+    const controller = new AbortController();
+    const restoring = restore(conflict, controller.signal).then(
+      () => "done",
+      () => "cut off",
+    );
+    await until("some keys are there", async () => {
+      return Number(await server.client.call("DBSIZE")) > keys / 10;
+    });
+    controller.abort();
+    assert.equal(await restoring, "cut off");
+  };
+  await cutOff("overwrite");
+  const { isResumed } = await restore("overwrite");
+  assert.equal(isResumed, true);
+  assert.equal(await server.client.call("DBSIZE"), keys);
+  await server.client.call("FLUSHALL");
+  await cutOff("fail");
+  await assert.rejects(restore("fail"), { code: "TARGET_NOT_EMPTY" });
+});
+
 test("a set, and a moment, are restored to a cluster, keys by their slots", {
   skip: missingServers("redis-7.0"),
 }, async () => {

@@ -138,6 +138,7 @@ async function toRdb(
   using line = new LiveLine();
   await using data = await openData(viewOf(place), plan, {
     server: flags.server,
+    isShard: place.shard !== undefined,
     onProgress: (progress) => line.show(describeProgress(progress)),
   });
   line.clear();

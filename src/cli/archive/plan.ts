@@ -1,8 +1,16 @@
 /** Finding the plan of a restore, and printing it. */
 import { readCatalogue } from "../../archive/catalogue.ts";
+import { listSlots, readSlots } from "../../archive/cluster-slots.ts";
 import { openObject } from "../../archive/repository.ts";
 import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
+import {
+  type ClusterPlan,
+  type ClusterView,
+  formatRanges,
+  planCluster,
+  slotsOf,
+} from "../../recovery/cluster-plan.ts";
 import type { KeyPipeOptions } from "../../recovery/key-pipe.ts";
 import { type Outside, outsideFailure, type Plan, planRestore } from "../../recovery/plan.ts";
 import type { RestoredFolder } from "../../recovery/restore-folder.ts";
@@ -20,15 +28,39 @@ import {
   plural,
   printable,
 } from "../render/text.ts";
-import type { Place } from "./place.ts";
+import type { ClusterPlace, Place } from "./place.ts";
 
 const shownWindows = 6;
+const shownSlots = 60;
 
-export function viewOf({ repository }: Place): ArchiveView {
+export function viewOf({ repository }: Pick<Place, "repository">): ArchiveView {
   return {
     openObject: (object, sizeBytes) => openObject(repository, object, sizeBytes),
     readSmall: (object, maxBytes) => readAll(repository.store, object, maxBytes),
   };
+}
+
+export function clusterViewOf(place: ClusterPlace): ClusterView {
+  const { store } = place.repository;
+  return {
+    ...viewOf(place),
+    listSlots: (cluster) => listSlots(store, cluster),
+    readSlots: (object) => readSlots(store, object),
+    readCatalogue: (instance) => readCatalogue(store, instance),
+  };
+}
+
+/** @throws Failure as `findPlan()`, and USAGE for what is no moment of a cluster */
+export async function findClusterPlan(place: ClusterPlace, at: string): Promise<ClusterPlan> {
+  const target = parseTarget(at, systemClock.now());
+  const result = await planCluster(clusterViewOf(place), place.cluster, target);
+  if (result.kind === "plan") return result.plan;
+  throw outsideWith(result);
+}
+
+function outsideWith(result: Outside): Failure {
+  const { message, code } = outsideFailure(result);
+  return new Failure(code, message, { hint: describeWindows(result) });
 }
 
 /** @throws Failure USAGE; OUTSIDE_WINDOWS with the windows, where it cannot be restored */
@@ -37,8 +69,7 @@ export async function findPlan(place: Place, at: string): Promise<Plan> {
   const catalogue = await readCatalogue(place.repository.store, place.instance);
   const result = await planRestore(viewOf(place), catalogue, target);
   if (result.kind === "plan") return result.plan;
-  const { message, code } = outsideFailure(result);
-  throw new Failure(code, message, { hint: describeWindows(result) });
+  throw outsideWith(result);
 }
 
 /** In one line: what can be restored, the nearest moments first. */
@@ -80,6 +111,40 @@ export function renderPlan(plan: Plan): string[] {
       ...plan.notes.map((note) => ["note", printable(note)] as const),
     ]),
   ];
+}
+
+export function renderClusterPlan(plan: ClusterPlan): string[] {
+  const { cluster, target, shards, ms, owners, readBytes, rawBytes, estimatedMs, notes } = plan;
+  const rows = shards.map(({ key, plan: { set, log, rawLogBytes } }) => {
+    const slots = formatRanges(slotsOf(owners, key)) || "no slots yet";
+    const shown = slots.length > shownSlots ? `${slots.slice(0, shownSlots)}…` : slots;
+    const replayed = log === undefined ? "no log" : describeLog(log.pieces.length, rawLogBytes);
+    return [`shard ${key.slice(0, 12)}`, `${shown}: set ${set.name}, ${replayed}`] as const;
+  });
+  return [
+    title(`${cluster} to ${describeTarget(target)}`),
+    ...renderPairs([
+      ...rows,
+      ["ends at", formatTime(ms)],
+      ["reads", `${formatBytes(readBytes)}, ${formatBytes(rawBytes)} raw`],
+      ["takes about", formatDuration(estimatedMs)],
+      ...notes.map((note) => ["note", printable(note)] as const),
+    ]),
+  ];
+}
+
+export function clusterPlanToJson(plan: ClusterPlan) {
+  const { id, cluster, target, ms, shards, owners, notes } = plan;
+  return {
+    ...{ id, cluster, target: formatTarget(target), ms },
+    shards: shards.map((shard) => {
+      return { key: shard.key, slots: slotsOf(owners, shard.key), ...planToJson(shard.plan) };
+    }),
+    readBytes: plan.readBytes,
+    rawBytes: plan.rawBytes,
+    estimatedMs: plan.estimatedMs,
+    notes,
+  };
 }
 
 function describeTarget(target: RestoreTarget): string {

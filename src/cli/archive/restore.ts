@@ -28,15 +28,18 @@ import { LiveLine } from "./live-line.ts";
 import { type Place, Places } from "./place.ts";
 import type { PlaceFlags } from "./place-options.ts";
 import {
+  clusterPlanToJson,
   describeLosses,
   describeProgress,
+  findClusterPlan,
   findPlan,
   mustNotChoose,
   planToJson,
+  renderClusterPlan,
   renderPlan,
   viewOf,
 } from "./plan.ts";
-import { safetyInstance, takeSafetySets } from "./safety-set.ts";
+import { describeUndo, takeSafetySets } from "./safety-set.ts";
 
 export type RestoreFlags = PlaceFlags &
   ConnectFlags &
@@ -61,20 +64,46 @@ export async function restore(name: string, flags: RestoreFlags): Promise<void> 
   const way = chooseWay(flags);
   if (flags.at === undefined) throw momentMissing();
   await using places = await Places.open(flags);
-  const place = places.one(name);
-  const plan = await findPlan(place, flags.at);
-  if (flags.json && flags.dryRun) print(planToJson(plan));
-  if (!flags.json) process.stdout.write(`${renderPlan(plan).join("\n")}\n`);
+  const { plan, fields, carryOut } = await prepare(places, name, flags.at, flags);
+  if (flags.json && flags.dryRun) print(fields);
+  if (!flags.json) process.stdout.write(`${plan.join("\n")}\n`);
   if (flags.dryRun) return;
   const startedMs = performance.now();
-  const done = await ways[way](place, plan, flags);
+  const done = await carryOut(way);
   const tookMs = Math.round(performance.now() - startedMs);
-  if (flags.json) print({ ...planToJson(plan), ...done.fields, tookMs });
+  if (flags.json) print({ ...fields, ...done.fields, tookMs });
   else process.stdout.write(`\n${done.lines.join("\n")}\n  in ${formatDuration(tookMs)}\n`);
 }
 
-type Way = "folder" | "server" | "run";
-type Done = { readonly fields: object; readonly lines: readonly string[] };
+type Prepared = {
+  readonly plan: readonly string[];
+  readonly fields: object;
+  readonly carryOut: (way: Way) => Promise<Done>;
+};
+
+/** The plan for an instance, or for all shards of a cluster. */
+async function prepare(
+  places: Places,
+  name: string,
+  at: string,
+  flags: RestoreFlags,
+): Promise<Prepared> {
+  const cluster = places.cluster(name);
+  if (cluster === undefined) {
+    const place = places.one(name);
+    const plan = await findPlan(place, at);
+    const carryOut = (way: Way) => ways[way](place, plan, flags);
+    return { plan: renderPlan(plan), fields: planToJson(plan), carryOut };
+  }
+  const plan = await findClusterPlan(cluster, at);
+  // Only clusters need it, and it needs what is here.
+  const { clusterWays } = await import("./restore-cluster.ts");
+  const carryOut = (way: Way) => clusterWays[way]({ place: cluster, plan, flags });
+  return { plan: renderClusterPlan(plan), fields: clusterPlanToJson(plan), carryOut };
+}
+
+export type Way = "folder" | "server" | "run";
+export type Done = { readonly fields: object; readonly lines: readonly string[] };
 
 const ways: Readonly<
   Record<Way, (place: Place, plan: Plan, flags: RestoreFlags) => Promise<Done>>
@@ -140,6 +169,7 @@ async function intoServer(place: Place, plan: Plan, flags: RestoreFlags): Promis
     ttl: readTtl(flags.ttl, systemClock.now()),
     lossy: flags.lossy === true,
     server: flags.server,
+    isShard: place.shard !== undefined,
     onProgress: (progress) => line.show(describeProgress(progress)),
   });
   line.clear();
@@ -153,10 +183,7 @@ async function intoServer(place: Place, plan: Plan, flags: RestoreFlags): Promis
       ...(isResumed ? ["  it went on with a restore that was cut off"] : []),
       ...(skipped > 0 ? [`  left as they were: ${plural(skipped, "key")}`] : []),
       ...describeLosses({ dropped, notes: [] }),
-      ...safety.map(
-        (set) =>
-          `  to undo it: tidemark restore ${safetyInstance(place.instance)} --at set:${set} --to ${where} --overwrite`,
-      ),
+      ...describeUndo(place.instance, safety, where),
     ],
   };
 }
@@ -186,7 +213,7 @@ async function andRun(place: Place, plan: Plan, flags: RestoreFlags): Promise<Do
   };
 }
 
-function readPort(text: string | undefined): number {
+export function readPort(text: string | undefined): number {
   const port = Number(text);
   if (text !== undefined && Number.isInteger(port) && port > 0 && port < 65_536) return port;
   throw new Failure("USAGE", "Cannot start a server: --port is no number from 1 to 65535", {

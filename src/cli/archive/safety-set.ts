@@ -17,13 +17,22 @@ import { takeSnapshot } from "../../record/snapshot.ts";
 import { SourceFinder } from "../../record/source-finder.ts";
 import type { Place } from "./place.ts";
 
-export function safetyInstance(instance: string): string {
+function safetyInstance(instance: string): string {
   return `${instance}.before-restore`;
+}
+
+/** The commands that bring back what was there: the first one empties the server, the others add to it. */
+export function describeUndo(instance: string, sets: readonly string[], where: string): string[] {
+  return sets.map((set, i) => {
+    const rest = i === 0 ? "--overwrite" : "--conflict overwrite";
+    const command = `tidemark restore ${safetyInstance(instance)} --at set:${set} --to ${where} ${rest}`;
+    return `  to undo it: ${command}`;
+  });
 }
 
 /** One of each master. @throws Failure; then nothing must be removed */
 export async function takeSafetySets(
-  { repository, instance }: Place,
+  { repository, instance }: Pick<Place, "repository" | "instance">,
   address: Address,
   connect: Pick<ConnectOptions, "credentials" | "tls">,
 ): Promise<SetManifest[]> {
