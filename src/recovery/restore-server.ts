@@ -29,15 +29,17 @@
 import type { Clock } from "../base/clock.ts";
 import { systemClock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
+import { quote } from "../codec/rdb/target.ts";
 import { type Address, formatEndpoint } from "../link/address.ts";
 import { type ConnectOptions, errorText } from "../link/connection.ts";
 import { refusal } from "../link/refusal.ts";
 import { itemsOf } from "../link/reply-values.ts";
 import type { ClusterPlan } from "./cluster-plan.ts";
 import { type SlotRules, slotRules } from "./cluster-rules.ts";
-import { type ExpiryPolicy, KeyPipe } from "./key-pipe.ts";
+import { type ExpiryPolicy, KeyPipe, type KeyPipeOptions } from "./key-pipe.ts";
 import { readLog } from "./log-reader.ts";
 import type { Plan } from "./plan.ts";
+import { findConflict } from "./restore-conflicts.ts";
 import { type HeldSnapshot, mustHaveServer, openData } from "./restore-data.ts";
 import { type ExpiryRule, releaseExpiries, versionOf } from "./restore-expiries.ts";
 import { type KeyChoice, KeyCommands, type Lane } from "./restore-keys.ts";
@@ -244,6 +246,7 @@ class ServerJob {
       if (number < (mark?.steps ?? 0)) continue;
       // What is needed is looked for before anything is changed.
       await using data = await this.#open(step);
+      if (this.#options.conflict === "fail") await this.#mustNotMeet(data);
       if (!hasRoom) await this.#makeRoom();
       hasRoom = true;
       await using stack = new AsyncDisposableStack();
@@ -341,6 +344,20 @@ class ServerJob {
     }
   }
 
+  /** @throws Failure TARGET_NOT_EMPTY naming a key that is there */
+  async #mustNotMeet(data: HeldSnapshot): Promise<void> {
+    const { databases, signal } = this.#options;
+    const found = await findConflict(data, this.#nodes, {
+      ...{ databases, signal },
+      pipe: this.#choice,
+    });
+    if (found === undefined) return;
+    const message = `Cannot restore key ${quote(found.key)}: database ${found.database} has it`;
+    throw new Failure("TARGET_NOT_EMPTY", message, {
+      hint: "Nothing was restored. Say --conflict skip or overwrite, or put something in front of all keys: --prefix-add.",
+    });
+  }
+
   #markOf(mark: Omit<Mark, "plan">): string {
     return JSON.stringify({ plan: this.#id, ...mark });
   }
@@ -375,7 +392,7 @@ class ServerJob {
     { data, step, number, done, isSameEachTime }: KeysOfStep,
     pipelines: readonly Pipeline[],
   ): Promise<void> {
-    const { conflict, databases, lossy = false, selection, prefix, signal } = this.#options;
+    const { conflict, databases, lossy = false, prefix, signal } = this.#options;
     const { keysPerMark = defaultKeysPerMark } = this.#options;
     // A pipeline that is new has database 0 selected.
     const nodes = this.#nodes;
@@ -392,11 +409,7 @@ class ServerJob {
       ...(step.rules && { choose: this.#choiceOf(step, step.rules) }),
       prefixBytes: prefix?.length ?? 0,
     });
-    const pipe = new KeyPipe(commands, {
-      ...(selection && { selection }),
-      ...(prefix && { prefix }),
-      expiry: this.#expiry,
-    });
+    const pipe = new KeyPipe(commands, this.#choice);
     this.#progress.begin("snapshot");
     const before = this.#keys;
     const skippedBefore = this.#skipped;
@@ -434,6 +447,15 @@ class ServerJob {
       if (rule === slotRules.open) this.#unsettled++;
       if (conflict !== undefined) return conflict === "overwrite" ? "replace" : "keep";
       return isLoser ? "keep" : "replace";
+    };
+  }
+
+  get #choice(): KeyPipeOptions {
+    const { selection, prefix } = this.#options;
+    return {
+      ...(selection && { selection }),
+      ...(prefix && { prefix }),
+      expiry: this.#expiry,
     };
   }
 

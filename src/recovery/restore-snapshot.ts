@@ -15,7 +15,7 @@ import type { Plan } from "./plan.ts";
 import type { ArchiveView } from "./restore-locate.ts";
 import { isEverything } from "./selection.ts";
 
-/** An RDB that can be read once, in chunks. */
+/** An RDB, read in chunks from its start as often as it is asked for. */
 export type Snapshot = {
   /** For messages. */
   readonly name: string;

@@ -205,8 +205,12 @@ test("keys are chosen, renamed, and put among others", {
   assert.equal(skipped, 1);
   assert.equal(String(await client.call("GET", "key:1")), "mine");
   assert.equal(await client.call("DBSIZE"), 4);
-  await assert.rejects(restore({ conflict: "fail", databases: new Map([[0, 0]]) }), /restore/);
-  await client.call("DEL", "tidemark:restore");
+  await client.call("DEL", "key:3");
+  await assert.rejects(restore({ conflict: "fail", databases: new Map([[0, 0]]) }), {
+    code: "TARGET_NOT_EMPTY",
+    message: /key "key:\d": database 0 has it/,
+  });
+  assert.equal(await client.call("EXISTS", "key:3", "tidemark:restore"), 0, "Nothing was begun");
   await restore({ conflict: "overwrite" });
   assert.equal(String(await client.call("GET", "key:1")), "new");
   await restore({ conflict: "fail", prefix: Buffer.from("old:"), databases: new Map([[0, 3]]) });
