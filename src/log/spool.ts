@@ -45,7 +45,8 @@ import { type Disk, systemDisk } from "./disk.ts";
 import { type Gap, GapList, type Moment } from "./gap-list.ts";
 import { planRebase, type RebaseParts, type RebasePlan } from "./rebase.ts";
 import { type Recovered, recover, recoverLog, removeOurHistory } from "./recover.ts";
-import { type Generation, readGeneration } from "./segment.ts";
+import { discardRetired, readRetired } from "./retired-logs.ts";
+import type { Generation } from "./segment.ts";
 import {
   baseName,
   beginRetiring,
@@ -56,7 +57,6 @@ import {
   removeUnfinished,
   setAside,
   spoolPaths,
-  tryReadManifest,
 } from "./spool-files.ts";
 import {
   type Batch,
@@ -241,34 +241,12 @@ export class Spool implements AsyncDisposable {
 
   /** The logs before, oldest first. They are kept until `discard()`. */
   async retired(): Promise<Generation[]> {
-    const { disk, paths } = this.#place;
-    const generations: Generation[] = [];
-    for (const name of await disk.list(paths.retired)) {
-      const folder = join(paths.retired, name);
-      const manifest = await tryReadManifest(disk, folder);
-      const nothing = { base: undefined, segments: [], rebased: undefined, damaged: [] };
-      const unknown = { name, folder, ...nothing };
-      generations.push(
-        manifest === undefined ? unknown : await readGeneration(disk, folder, name, manifest),
-      );
-    }
-    return generations.sort((a, b) => Number.parseInt(a.name, 10) - Number.parseInt(b.name, 10));
+    return await readRetired(this.#place);
   }
 
   /** Deletes a retired log, all of it. */
   async discard(name: string): Promise<void> {
-    const { disk, paths } = this.#place;
-    assert((await disk.list(paths.retired)).includes(name), "It is a retired log");
-    const folder = join(paths.retired, name);
-    // The manifest goes last: without it, nobody would know what the files are.
-    const names = await disk.list(folder);
-    const isManifest = (file: string) => file.endsWith(".manifest");
-    for (const file of names.filter((each) => !isManifest(each))) {
-      await disk.remove(join(folder, file));
-    }
-    for (const file of names.filter(isManifest)) await disk.remove(join(folder, file));
-    await disk.removeFolder(folder);
-    await disk.syncFolder(paths.retired);
+    await discardRetired(this.#place, name);
   }
 
   /**
