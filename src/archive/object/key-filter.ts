@@ -26,8 +26,8 @@ export const maxFilterKeys = 2 ** 20;
 export const maxFilterBytes = (maxFilterKeys * bitsPerKey) / 8;
 const smallSlots = 1024;
 
-/** The two hashes of a key, valid until the next call. In an array: numbers so great cost much else. */
-const hashes = new Uint32Array(2);
+/** The two hashes of a key, valid until the next call. Signed here and below: larger numbers cost much. */
+const hashes = new Int32Array(2);
 
 function hashKey(bytes: Uint8Array, start: number, end: number): void {
   let a = 0x811c9dc5;
@@ -49,6 +49,10 @@ function mix(value: number): number {
   return x ^ (x >>> 16);
 }
 
+function bitOf(a: number, b: number, probe: number, bits: number): number {
+  return ((a + Math.imul(probe, b)) >>> 1) % bits;
+}
+
 /** Whether a block with this filter may have to do with a key. */
 export function mayHoldKey(filter: Uint8Array, key: Uint8Array): boolean {
   const bits = filter.length * 8;
@@ -57,7 +61,7 @@ export function mayHoldKey(filter: Uint8Array, key: Uint8Array): boolean {
   const a = hashes[0] as number;
   const b = hashes[1] as number;
   for (let i = 0; i < probes; i++) {
-    const bit = (((a + i * b) >>> 0) >>> 1) % bits;
+    const bit = bitOf(a, b, i, bits);
     if (((filter[bit >>> 3] as number) & (1 << (bit & 7))) === 0) return false;
   }
   return true;
@@ -66,7 +70,7 @@ export function mayHoldKey(filter: Uint8Array, key: Uint8Array): boolean {
 /** The different keys of a block, as hashes, until it is known how many they are. */
 export class KeyCollector {
   /** Pairs of hashes; b is never 0 where there is one. Open addressing, at most 3/4 full. */
-  #table = new Uint32Array(2 * smallSlots);
+  #table = new Int32Array(2 * smallSlots);
   #size = 0;
   #isUnknown = false;
 
@@ -97,7 +101,7 @@ export class KeyCollector {
   /** The filter of what was added, or undefined where it stands for all keys; begins a new one. */
   take(): Uint8Array | undefined {
     const filter = this.#isUnknown ? undefined : this.#build();
-    if (this.#size * 16 < this.#table.length) this.#table = new Uint32Array(2 * smallSlots);
+    if (this.#size * 16 < this.#table.length) this.#table = new Int32Array(2 * smallSlots);
     else this.#table.fill(0);
     this.#size = 0;
     this.#isUnknown = false;
@@ -113,7 +117,7 @@ export class KeyCollector {
       if (b === 0) continue;
       const a = this.#table[at] as number;
       for (let i = 0; i < probes; i++) {
-        const bit = (((a + i * b) >>> 0) >>> 1) % bits;
+        const bit = bitOf(a, b, i, bits);
         filter[bit >>> 3] = (filter[bit >>> 3] as number) | (1 << (bit & 7));
       }
     }
@@ -122,7 +126,7 @@ export class KeyCollector {
 
   #grow(): void {
     const old = this.#table;
-    this.#table = new Uint32Array(2 * old.length);
+    this.#table = new Int32Array(2 * old.length);
     const mask = this.#table.length / 2 - 1;
     for (let at = 0; at < old.length; at += 2) {
       if (old[at + 1] === 0) continue;

@@ -156,6 +156,13 @@ export class LogBlocks implements BlockCutter<LogIndex> {
   #addKeys(command: WriteCommand): void {
     const { scanner } = this.#log;
     const keys = this.#commandKeys;
+    const only = onlyKey(command);
+    if (only > 0) {
+      const isThere = only < scanner.argc && scanner.argument(only, this.#key);
+      if (isThere) this.#keys.add(this.#key);
+      else this.#keys.addUnknown();
+      return;
+    }
     if (!keys.locate(command, command.write, scanner)) {
       this.#keys.addUnknown();
       return;
@@ -202,6 +209,12 @@ export class LogBlocks implements BlockCutter<LogIndex> {
     this.#first ??= line;
     this.#last = line;
   }
+}
+
+/** The one argument that is a key, as of most commands; 0: there may be others. */
+function onlyKey({ kind, write }: WriteCommand): number {
+  const [place] = write;
+  return write.length === 1 && typeof place === "number" && kind !== "opaque" ? place : 0;
 }
 
 /** Whether a command concerns more than the keys among its arguments. */
