@@ -15,8 +15,9 @@ const lowLevel = 1;
 const highLevel = 3;
 /** The higher one has to make a frame so much smaller to be worth its time. */
 const worthwhile = 0.97;
-/** Every so many frames, both are tried. */
+/** Every so many frames, both are tried, on the beginning of one: most objects are of a frame or two. */
 const trialEvery = 32;
+const trialBytes = 256 * 1024;
 
 type Compressed = {
   readonly bytes: Uint8Array;
@@ -137,8 +138,10 @@ async function compressAt(raw: Uint8Array, level: number): Promise<Compressed> {
 }
 
 async function tryBoth(raw: Uint8Array): Promise<Compressed> {
-  const low = await compressAt(raw, lowLevel);
-  const high = await compressAt(raw, highLevel);
-  const isWorthIt = high.bytes.length < low.bytes.length * worthwhile;
-  return { ...(isWorthIt ? high : low), isTrial: true };
+  const sample = raw.subarray(0, trialBytes);
+  const low = await compressAt(sample, lowLevel);
+  const high = await compressAt(sample, highLevel);
+  const better = high.bytes.length < low.bytes.length * worthwhile ? high : low;
+  const isAll = sample.length === raw.length;
+  return { ...(isAll ? better : await compressAt(raw, better.level)), isTrial: true };
 }

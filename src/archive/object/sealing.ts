@@ -46,8 +46,8 @@ export type ObjectKey = {
   readonly key: Uint8Array;
 };
 
-/** Finds the key of an id; undefined where there is none. */
-export type KeyRing = (id: string) => Uint8Array | undefined;
+/** Finds the key of an id; undefined where there is none. Of several, the header says which it is. */
+export type KeyRing = (id: string) => Uint8Array | readonly Uint8Array[] | undefined;
 
 export const tagBytes = 16;
 const magic = "TMSEALED";
@@ -60,11 +60,13 @@ export type Part = keyof typeof parts;
 
 export class Sealing {
   readonly header: Uint8Array;
+  readonly #given: ObjectKey;
   readonly #bound: Uint8Array;
   readonly #key: Uint8Array;
 
-  private constructor(header: Uint8Array, key: Uint8Array) {
+  private constructor(header: Uint8Array, key: Uint8Array, given: ObjectKey) {
     this.header = header;
+    this.#given = given;
     this.#bound = header.subarray(0, -4);
     this.#key = key;
   }
@@ -85,7 +87,7 @@ export class Sealing {
     const { own, check } = derive(key, header);
     header.set(check, checkAt);
     header.writeUInt32LE(crc32(header.subarray(0, -4)), header.length - 4);
-    return new Sealing(header, own);
+    return new Sealing(header, own, { id, key });
   }
 
   /**
@@ -96,25 +98,13 @@ export class Sealing {
    */
   static open(bytes: Uint8Array, name: string, keys: KeyRing | undefined): Sealing {
     const header = readHeader(bytes, name);
-    const id = toLatin1(header, fixedBytes, header.length - 4);
-    const key = keys?.(id);
-    if (key === undefined) {
-      throw new Failure("KEY_NEEDED", `Cannot read ${name}: it is encrypted with key "${id}"`, {
-        hint: `Give the key that has the id "${id}".`,
-      });
-    }
-    checkKey(id, key);
-    const { own, check } = derive(key, header);
-    if (!timingSafeEqual(check, header.subarray(checkAt, fixedBytes))) {
-      throw new Failure(
-        "KEY_NEEDED",
-        `Cannot read ${name}: the key given as "${id}" is another one`,
-        {
-          hint: `Give the key that had the id "${id}" when the object was written.`,
-        },
-      );
-    }
-    return new Sealing(header, own);
+    const { id, key } = keyOfHeader(header, name, keys);
+    return new Sealing(header, derive(key, header).own, { id, key });
+  }
+
+  /** The key that its own one is made from. */
+  get given(): ObjectKey {
+    return this.#given;
   }
 
   get keyId(): string {
@@ -160,6 +150,27 @@ function derive(key: Uint8Array, header: Uint8Array): { own: Uint8Array; check: 
   const salt = header.subarray(12, checkAt);
   const bytes = new Uint8Array(hkdfSync("sha256", key, salt, "tidemark object 1", 48));
   return { own: bytes.subarray(0, 32), check: bytes.subarray(32) };
+}
+
+/** @throws Failure KEY_NEEDED where there is none, or none of them is the right one */
+function keyOfHeader(header: Uint8Array, name: string, keys: KeyRing | undefined): ObjectKey {
+  const id = toLatin1(header, fixedBytes, header.length - 4);
+  const known = keys?.(id);
+  const given = known === undefined ? [] : known instanceof Uint8Array ? [known] : known;
+  for (const key of given) {
+    checkKey(id, key);
+    const { check } = derive(key, header);
+    if (timingSafeEqual(check, header.subarray(checkAt, fixedBytes))) return { id, key };
+  }
+  const found =
+    given.length === 0
+      ? `it is encrypted with key "${id}"`
+      : given.length === 1
+        ? `the key given as "${id}" is another one`
+        : `none of the ${given.length} keys given is its key "${id}"`;
+  throw new Failure("KEY_NEEDED", `Cannot read ${name}: ${found}`, {
+    hint: `Give the key that had the id "${id}" when it was written: with --key-file, several times for several keys, or as encryption.older in tidemark.yaml.`,
+  });
 }
 
 function checkKey(id: string, key: Uint8Array): void {
