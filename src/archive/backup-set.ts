@@ -2,11 +2,13 @@
  * A backup set: a snapshot with what has to be known of it, as `manifest.json` says it.
  *
  * INVARIANT. What is not understood is refused by name: a manifest of a newer format, or with fields
- * that are missing or wrong, is no set, and says why.
+ * that are missing or wrong, is no set, and says why. So is one that is not of the set and the instance
+ * under whose names it lies: whoever reads a manifest goes by `parseSetManifest()`.
  */
 import { z } from "zod";
 import { Failure } from "../base/errors.ts";
 import { formatDocument, maxDocumentBytes, parseDocument } from "./document.ts";
+import { setObject } from "./layout.ts";
 
 const count = z.int().min(0);
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
@@ -95,9 +97,24 @@ export const keepMark = z.object({
 
 export type KeepMark = z.infer<typeof keepMark>;
 
-/** @throws Failure DATA_CORRUPT, DATA_UNSUPPORTED, naming the object */
+/** Of the object's name, which must be of the set that it tells of. @throws Failure DATA_CORRUPT, DATA_UNSUPPORTED */
 export function parseSetManifest(bytes: Uint8Array, object: string): SetManifest {
-  return parseAs(setManifest, bytes, object);
+  const manifest = parseAs(setManifest, bytes, object);
+  const { instance, set } = manifest;
+  if (setObject(instance, set, "manifest") === object) return manifest;
+  const found = `it is of set "${set}" of "${instance}"`;
+  throw new Failure("DATA_CORRUPT", `Cannot read "${object}": ${found}`, {
+    hint: "It was copied or renamed; a set restores only where it was put.",
+  });
+}
+
+/** What the listing says against a set, beside its manifest. */
+export function sizeFault(
+  { snapshot }: SetManifest,
+  listed: { readonly sizeBytes: number; readonly fault: string | undefined },
+): string | undefined {
+  if (listed.fault !== undefined || listed.sizeBytes === snapshot.sizeBytes) return listed.fault;
+  return `its snapshot has ${listed.sizeBytes} bytes; its manifest says ${snapshot.sizeBytes}`;
 }
 
 export function formatSetManifest(manifest: SetManifest): Uint8Array {

@@ -100,10 +100,22 @@ test("a set is there when its manifest is", () => {
   assert.deepEqual(catalogue.unknown, ["instances/i/somebody's"]);
 });
 
+test("a set whose snapshot is gone is told, is not good, and begins no window", () => {
+  const catalogue = catalogueOf([
+    ...setObjects(startMs, "manifest", "verified"),
+    piece(0, 4).object,
+  ]);
+  assert.deepEqual(
+    catalogue.sets.map(({ isVerified, sizeBytes, fault }) => [isVerified, sizeBytes, fault]),
+    [[false, 0, "its snapshot is not there"]],
+  );
+  assert.deepEqual(windowsOf(catalogue), []);
+});
+
 test("a window begins at a set, and ends where the log does or is broken", () => {
   const catalogue = catalogueOf([
-    ...setObjects(startMs, "manifest"),
-    ...setObjects(startMs + 7000, "manifest"),
+    ...setObjects(startMs, "snapshot", "manifest"),
+    ...setObjects(startMs + 7000, "snapshot", "manifest"),
     ...[piece(0, 4), piece(6, 9), piece(10, 12)].map(({ object }) => object),
   ]);
   assert.deepEqual(

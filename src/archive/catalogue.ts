@@ -12,7 +12,9 @@
  *   2. Where a piece is missing, the line is broken: there are several runs, and no window goes over
  *      a break.
  *   3. A window begins at a set and ends where its run does. Outside of windows nothing is promised.
- *   4. Memory: a value a piece; nothing is read but the listing.
+ *   4. A set whose snapshot is not listed is there, so that somebody hears of it, but is never good, and
+ *      no window begins at it.
+ *   5. Memory: a value a piece; nothing is read but the listing.
  */
 import type { ObjectInfo, Store } from "../store/store.ts";
 import {
@@ -47,8 +49,11 @@ export type ListedSet = {
   /** When its snapshot was, by the source's clock. */
   readonly ms: number;
   readonly sizeBytes: number;
+  /** It was read back and found good, and nothing speaks against it since. */
   readonly isVerified: boolean;
   readonly isKept: boolean;
+  /** Why nothing can be restored from it, where that is known; such a set is not verified. */
+  readonly fault: string | undefined;
 };
 
 export type Catalogue = {
@@ -159,12 +164,16 @@ export class CatalogueBuilder {
         unfinished.set(name, objects);
         continue;
       }
+      const sizeBytes = has(setObjects.snapshot)?.sizeBytes;
+      // A mark outlives what it speaks for, where somebody deletes by hand or by the storage's rules.
+      const fault = sizeBytes === undefined ? "its snapshot is not there" : undefined;
       sets.push({
         name,
         ms: parseSetName(name) ?? 0,
-        sizeBytes: has(setObjects.snapshot)?.sizeBytes ?? 0,
-        isVerified: has(setObjects.verified) !== undefined,
+        sizeBytes: sizeBytes ?? 0,
+        isVerified: has(setObjects.verified) !== undefined && fault === undefined,
         isKept: has(setObjects.keep) !== undefined,
+        fault,
       });
     }
     const lines = [...this.#pieces].map(([name, pieces]): LogLine => {
@@ -227,15 +236,25 @@ function follows(next: Piece, piece: Piece): boolean {
   );
 }
 
+/** The catalogue with what was found out of some sets by reading them. */
+export function withFaults(catalogue: Catalogue, faults: ReadonlyMap<string, string>): Catalogue {
+  const sets = catalogue.sets.map((set): ListedSet => {
+    const fault = faults.get(set.name);
+    return fault === undefined ? set : { ...set, isVerified: false, fault };
+  });
+  return { ...catalogue, sets };
+}
+
 /** The windows of an instance, oldest first. A set counts for the run that has its time. */
 export function windowsOf(catalogue: Catalogue): Window[] {
   const windows: Window[] = [];
+  const usable = catalogue.sets.filter(({ fault }) => fault === undefined);
   for (const line of catalogue.lines) {
     for (const { pieces } of line.runs) {
       const first = pieces[0];
       const last = pieces.at(-1);
       if (first === undefined || last === undefined) continue;
-      const sets = catalogue.sets.filter(({ ms }) => ms >= first.fromMs && ms <= last.toMs);
+      const sets = usable.filter(({ ms }) => ms >= first.fromMs && ms <= last.toMs);
       const [oldest] = sets;
       if (oldest === undefined) continue;
       const names = sets.map(({ name }) => name);

@@ -13,8 +13,9 @@ import {
 } from "../../test/archive/histories.ts";
 import { MemoryStore, memoryRepository } from "../../test/archive/memory-store.ts";
 import { Failure } from "../base/errors.ts";
+import { formatSetManifest } from "./backup-set.ts";
 import { readCatalogue } from "./catalogue.ts";
-import { applyExpiry } from "./expire.ts";
+import { applyExpiry, planSureExpiry } from "./expire.ts";
 import { setName, setObject } from "./layout.ts";
 import { planExpiry } from "./retention.ts";
 import { keepSet } from "./take-set.ts";
@@ -24,9 +25,29 @@ const lease = { check: async () => {} };
 function storeOf({ objects }: History): MemoryStore {
   const store = new MemoryStore();
   for (const { name, sizeBytes, modifiedMs } of objects) {
-    store.objects.set(name, { bytes: new Uint8Array(sizeBytes), modifiedMs });
+    const isManifest = name.endsWith("/manifest.json");
+    const bytes = isManifest ? manifestOf(name, sizeBytes) : new Uint8Array(sizeBytes);
+    store.objects.set(name, { bytes, modifiedMs });
   }
   return store;
+}
+
+/** Of a snapshot of that size. */
+function manifestOf(object: string, sizeBytes: number): Uint8Array {
+  const [, of = "", , set = ""] = object.split("/");
+  const sum = "0".repeat(64);
+  return formatSetManifest({
+    ...{ format: 1, set, instance: of, kind: "automatic", ms: 0, startedMs: 0, endedMs: 0 },
+    position: { replicationId: "a".repeat(40), offset: 0 },
+    database: null,
+    source: { name: "", role: "master", version: "" },
+    cost: {
+      ...{ preparedMs: 0, transferredMs: 0, forkMicros: null, copyOnWriteBytes: null },
+      ...{ p99BeforeMs: null, p99DuringMs: null },
+    },
+    snapshot: { sizeBytes, sha256: sum, rawBytes: 1, rawSha256: sum, magic: null, keys: null },
+    writer: "test",
+  });
 }
 
 function namesOf(store: MemoryStore): string[] {
@@ -160,5 +181,88 @@ suite("applyExpiry()", () => {
       namesOf(store).filter((name) => name.includes(old)),
       [odd],
     );
+  });
+
+  const nowMs = Date.parse("2026-06-01T00:00:00Z");
+  const names = [60, 50, 40].map((days) => setName(nowMs - days * dayMs, "0000")) as [
+    string,
+    string,
+    string,
+  ];
+  const [, second, newest] = names;
+
+  /** Three good sets, all older than the policy wants. */
+  function threeSets(): MemoryStore {
+    const objects = names.flatMap((set) =>
+      (["manifest", "snapshot", "verified"] as const).map((part) => ({
+        ...{ name: setObject(instance, set, part), sizeBytes: 9, modifiedMs: 0 },
+      })),
+    );
+    return storeOf({ objects, nowMs });
+  }
+
+  const ruins: Readonly<Record<string, readonly [(store: MemoryStore) => void, RegExp]>> = {
+    "whose snapshot is gone": [
+      (store) => store.objects.delete(setObject(instance, newest, "snapshot")),
+      /its snapshot is not there/,
+    ],
+    "whose snapshot has another size": [
+      (store) => {
+        const object = setObject(instance, newest, "snapshot");
+        store.objects.set(object, { bytes: new Uint8Array(3), modifiedMs: 0 });
+      },
+      /its snapshot has 3 bytes; its manifest says 9/,
+    ],
+    "that is a copy of another instance's": [
+      (store) => {
+        const bytes = manifestOf(`instances/other/sets/${newest}/manifest.json`, 9);
+        store.objects.set(setObject(instance, newest, "manifest"), { bytes, modifiedMs: 0 });
+      },
+      /it is of set ".*" of "other"/,
+    ],
+    "that was renamed": [
+      (store) => {
+        const bytes = manifestOf(setObject(instance, second, "manifest"), 9);
+        store.objects.set(setObject(instance, newest, "manifest"), { bytes, modifiedMs: 0 });
+      },
+      /it is of set/,
+    ],
+    "whose manifest is damaged": [
+      (store) => {
+        const bytes = new Uint8Array(9);
+        store.objects.set(setObject(instance, newest, "manifest"), { bytes, modifiedMs: 0 });
+      },
+      /no sum at its end/,
+    ],
+  };
+  for (const [words, [ruin, found]] of Object.entries(ruins)) {
+    test(`counts on no set ${words}: the newest good one before it stays`, async () => {
+      const store = threeSets();
+      ruin(store);
+      const repository = memoryRepository(store);
+      const catalogue = await readCatalogue(store, instance);
+      const policy = { retentionDays: 7 };
+      const sure = await planSureExpiry(repository, catalogue, { policy, nowMs });
+      assert.match(sure.notes.join("\n"), found);
+      // Also where the plan that was shown was made from names alone.
+      await applyExpiry(repository, planExpiry(catalogue, policy, nowMs), lease);
+      const left = await readCatalogue(store, instance);
+      assert.ok(left.sets.some(({ name, isVerified }) => name === second && isVerified));
+      const again = await planSureExpiry(repository, left, { policy, nowMs });
+      await applyExpiry(repository, again, lease);
+      assert.ok(store.objects.has(setObject(instance, second, "manifest")));
+    });
+  }
+
+  test("deletes nothing where a manifest that it relies on cannot be read just now", async () => {
+    const store = threeSets();
+    const plan = planExpiry(await readCatalogue(store, instance), { retentionDays: 7 }, nowMs);
+    store.read = async function* () {
+      yield* [];
+      throw new Failure("STORE_BUSY", "away");
+    };
+    const before = namesOf(store);
+    await assert.rejects(applyExpiry(memoryRepository(store), plan, lease), { code: "STORE_BUSY" });
+    assert.deepEqual(namesOf(store), before);
   });
 });

@@ -12,13 +12,16 @@
  *      remains to be removed the next plan names again, leftovers of sets a day later.
  *   2. Before each call that deletes, the lease is asked for.
  *   3. Nothing is removed that the plan shown did not name.
+ *   4. Of each set that others may go for, the manifest was read right before, and it is of that set, of this
+ *      instance, and of a snapshot of the size that is listed. A name alone may be a copy's, or a ruin's.
  */
 import type { Abortable } from "../store/store.ts";
-import { readCatalogue } from "./catalogue.ts";
+import { type Catalogue, type ListedSet, readCatalogue, withFaults } from "./catalogue.ts";
 import { setObject } from "./layout.ts";
-import type { Repository } from "./repository.ts";
-import { type ExpiryPlan, planExpiry } from "./retention.ts";
+import { type ExpiryPlan, planExpiry, type Reason } from "./retention.ts";
 import type { WriterGuard } from "./take-set.ts";
+import { findFault } from "./verify.ts";
+import type { Readable } from "./verify-object.ts";
 
 export type ExpiryProgress = { readonly objects: number; readonly totalObjects: number };
 
@@ -34,7 +37,7 @@ const batchObjects = 500;
 
 /** @throws Failure STORE_DENIED where deleting is not allowed; of the store, the lease */
 export async function applyExpiry(
-  repository: Pick<Repository, "store">,
+  repository: Readable,
   plan: ExpiryPlan,
   lease: WriterGuard,
   { signal, onProgress }: ExpireOptions = {},
@@ -42,8 +45,13 @@ export async function applyExpiry(
   const { store } = repository;
   const { instance } = plan;
   const options = signal === undefined ? {} : { signal };
-  const catalogue = await readCatalogue(store, instance, options);
-  const agreed = agree(plan, planExpiry(catalogue, plan.policy, plan.nowMs));
+  const fresh = await planSureExpiry(
+    repository,
+    await readCatalogue(store, instance, options),
+    plan,
+    options,
+  );
+  const agreed = agree(plan, fresh);
   const { sets } = agreed;
   const steps = [
     sets.map((set) => setObject(instance, set, "manifest")),
@@ -66,6 +74,45 @@ export async function applyExpiry(
     }
   }
   return { sets: sets.length, pieces: agreed.pieces.length, bytes: agreed.bytes };
+}
+
+/**
+ * A plan that relies on no set whose manifest does not say that it is there: where it would, that set is
+ * not counted, and it is planned again. Nothing is read where nothing goes.
+ *
+ * @throws Failure of the store; USAGE where the policy makes no sense
+ */
+export async function planSureExpiry(
+  repository: Readable,
+  catalogue: Catalogue,
+  { policy, nowMs }: Pick<ExpiryPlan, "policy" | "nowMs">,
+  options: Abortable = {},
+): Promise<ExpiryPlan> {
+  const { instance } = catalogue;
+  const faults = new Map<string, string>();
+  const sure = new Set<string>();
+  for (;;) {
+    const plan = planExpiry(withFaults(catalogue, faults), policy, nowMs);
+    if (setsToRemove(plan).length + plan.pieces.length === 0) return plan;
+    const doubtful = footholdsOf(plan).filter(({ name }) => !sure.has(name));
+    let isChanged = false;
+    for (const set of doubtful) {
+      const fault = await findFault(repository, instance, set, options);
+      if (fault === undefined) sure.add(set.name);
+      else faults.set(set.name, fault);
+      isChanged ||= fault !== undefined;
+    }
+    if (!isChanged) return plan;
+  }
+}
+
+/** What stays so that other sets, or log, may go. */
+function footholdsOf({ sets }: ExpiryPlan): ListedSet[] {
+  const own = new Set<Reason>(["kept", "young"]);
+  return sets.flatMap(({ set, reasons }) => {
+    const isRelied = set.fault === undefined && reasons.some((reason) => !own.has(reason));
+    return isRelied ? [set] : [];
+  });
 }
 
 /** What both plans say. */

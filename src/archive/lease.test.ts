@@ -6,7 +6,7 @@ import { type SharedStore, sharedStore } from "../../test/archive/shared-store.t
 import { seededRandom } from "../log/testing.ts";
 import type { Store } from "../store/store.ts";
 import { faultyStore } from "../store/testing.ts";
-import { Lease, type LeaseOptions } from "./lease.ts";
+import { Lease, type LeaseOptions, type LeaseWaiting } from "./lease.ts";
 import type { Repository } from "./repository.ts";
 
 const ttlMs = 60_000;
@@ -121,6 +121,22 @@ for (const isConditional of [true, false]) {
       await lost.release();
       await lease.check();
       await lease.release();
+    });
+
+    test("is waited for with a word about who has it, and until when", async () => {
+      const { clock, acquire } = world(isConditional);
+      await using first = await after(clock, 5000, acquire("a"));
+      const told: LeaseWaiting[] = [];
+      const nowMs = clock.now();
+      const second = acquire("b", { onWait: (waiting) => told.push(waiting) });
+      await assert.rejects(after(clock, ttlMs, second), {
+        code: "LEASE_HELD",
+        hint: /`tidemark up --steal`/,
+      });
+      assert.equal(told.length, 1);
+      assert.match(told[0]?.holder ?? "", /^a, process \d+ on /);
+      assert.equal(told[0]?.untilMs, nowMs + ttlMs);
+      await first.check();
     });
 
     test("is lost by a holder that wakes up too late, which gives no sign of life then", async () => {

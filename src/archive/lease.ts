@@ -78,8 +78,23 @@ export type LeaseOptions = {
   readonly settleMs?: number;
   /** Takes over from a living holder, who then stops. */
   readonly steal?: boolean;
+  /** Is told once where it takes waiting to know whether the holder is alive. */
+  readonly onWait?: ((waiting: LeaseWaiting) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 };
+
+export type LeaseWaiting = {
+  /** Who it is, in words. */
+  readonly holder: string;
+  /** By the clock of the holder. */
+  readonly sinceMs: number | null;
+  /** Without a sign of life until then, it is taken over. */
+  readonly untilMs: number;
+};
+
+/** What an operator can do about a holder; where `up` runs, who does not want to wait says so to it. */
+export const leaseHint =
+  "Stop that writer. If it is gone for good, `tidemark up --steal` takes over at once.";
 
 const defaultTtlMs = 60_000;
 /** Storages date objects in whole seconds, and some list them a little late. */
@@ -271,6 +286,11 @@ class Watch {
     if (ownHolder !== undefined && claim?.holder === ownHolder) return first;
     const ttlMs = Math.max(this.#options.ttlMs, claim?.ttlMs ?? 0);
     const sinceMs = clock.monotonicMs();
+    this.#options.onWait?.({
+      holder: describe(claim),
+      sinceMs: claim?.sinceMs ?? null,
+      untilMs: clock.now() + ttlMs,
+    });
     for (;;) {
       await clock.wait(ttlMs / looksPerTtl, signal);
       if (signal?.aborted) throw aborted(`take the lease of "${book.instance}"`);
@@ -307,9 +327,7 @@ function held(book: LeaseBook, state: LeaseState | undefined, claim: Claim | und
   const beat =
     state === undefined ? "" : `; its last sign of life was at ${toDate(state.lastBeatMs)}`;
   const message = `Cannot write "${book.instance}" in ${book.storeName}: ${describe(claim)} does${since}${beat}`;
-  return new Failure("LEASE_HELD", message, {
-    hint: "Stop that writer. If it is gone for good, it may be taken over by force.",
-  });
+  return new Failure("LEASE_HELD", message, { hint: leaseHint });
 }
 
 function describe(claim: Claim | undefined): string {

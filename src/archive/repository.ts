@@ -147,9 +147,9 @@ function keyOf(
   keys: KeyRing,
 ): ObjectKey {
   const name = `the repository ${store.name}`;
-  const { keyId: id } = Sealing.open(Buffer.from(check, "base64"), name, keys);
-  const key = keys(id);
-  if (id === keyId && key !== undefined) return { id, key };
+  const { given } = Sealing.open(Buffer.from(check, "base64"), name, keys);
+  const { id } = given;
+  if (id === keyId) return given;
   throw new Failure(
     "DATA_CORRUPT",
     `Cannot open ${name}: it names two keys, "${keyId}" and "${id}"`,

@@ -189,6 +189,17 @@ suite("planExpiry()", () => {
     assert.deepEqual(plan.sets[20]?.reasons, ["last", "newest", "window"]);
   });
 
+  test("counts on no set whose snapshot is gone: the newest good one, and its log, stay", () => {
+    const { objects, nowMs } = daily(3);
+    const newest = setName(startMs + 2 * dayMs + 2 * hourMs, "0000");
+    const left = objects.filter(({ name }) => name !== setObject(instance, newest, "snapshot"));
+    const history = { objects: left, nowMs: nowMs + 30 * dayMs };
+    const { plan, ...after30 } = planned(history, week);
+    assert.deepEqual(remaining(after30), ["2026-01-02"]);
+    assert.deepEqual(plan.notes, [`set ${newest} is not counted on: its snapshot is not there`]);
+    assert.equal(plan.windows[0]?.fromMs, startMs + dayMs + 2 * hourMs);
+  });
+
   test("keeps the last log of an instance that nobody writes to", () => {
     const history = daily(10);
     const { left, plan } = planned({ ...history, nowMs: history.nowMs + 100 * dayMs }, week);

@@ -14,7 +14,8 @@
  *   window      the log window starts from it: see below
  *   newest      the newest good set of all; where none is good, the newest
  *
- * A set that was not verified is not good, and does not count where good ones are counted.
+ * A set that was not verified is not good, and does not count where good ones are counted. One that is known
+ * to restore nothing (`fault`) is nobody's foothold: it stays only where it is kept, or young, or alone.
  *
  * WHICH LOG STAYS. The log window is the last `logWindowDays`: within it, every moment that can be restored
  * now can be restored afterwards. Of each run of the log (a part of a line without a hole) that reaches into
@@ -94,6 +95,8 @@ export type ExpiryPlan = {
   readonly freedBytes: number;
   /** That remain. */
   readonly windows: readonly Window[];
+  /** For people: sets that are not counted on, and why. */
+  readonly notes: readonly string[];
 };
 
 const retentionBounds = { least: 7, most: 730 } as const;
@@ -158,13 +161,14 @@ export function planExpiry(
     if (set.isKept) stays(set, "kept");
     if (set.ms > nowMs - policy.retentionDays * dayMs) stays(set, "young");
   }
-  const good = catalogue.sets.filter(({ isVerified }) => isVerified);
+  const usable = catalogue.sets.filter(({ fault }) => fault === undefined);
+  const good = usable.filter(({ isVerified }) => isVerified);
   for (const [set, reason] of countedSets(good, policy)) stays(set, reason);
-  stays(good.at(-1) ?? catalogue.sets.at(-1), "newest");
+  stays(good.at(-1) ?? usable.at(-1) ?? catalogue.sets.at(-1), "newest");
   const pieces: Piece[] = [];
   for (const line of catalogue.lines) {
     const isLast = line === newestLine(catalogue.lines);
-    const anchors = anchorsOf(line, catalogue.sets, { windowStartMs, isLast });
+    const anchors = anchorsOf(line, usable, { windowStartMs, isLast });
     for (const { sets } of anchors) for (const set of sets) stays(set, "window");
     pieces.push(...piecesBefore(line, anchors));
   }
@@ -190,6 +194,9 @@ function complete(
     leftovers: leftovers.map(({ name }) => name),
     freedBytes,
     windows: windowsOf(without(catalogue, going, pieces)),
+    notes: catalogue.sets.flatMap(({ name, fault }) => {
+      return fault === undefined ? [] : [`set ${name} is not counted on: ${fault}`];
+    }),
   };
 }
 

@@ -30,7 +30,8 @@ import { type ObjectSummary, ObjectWriter } from "./object/object-writer.ts";
 import { RdbBlocks } from "./object/rdb-blocks.ts";
 import { type Repository, writerOptions } from "./repository.ts";
 import { leftoversOf } from "./retention.ts";
-import { type VerifyProgress, verifySet, verifySnapshot } from "./verify.ts";
+import { verifySet, verifySnapshot } from "./verify.ts";
+import type { VerifyProgress } from "./verify-progress.ts";
 
 /** A snapshot that has begun to come. */
 export type OpenSnapshot = AsyncDisposable & {

@@ -220,7 +220,55 @@ suite("verify of what is damaged", () => {
   });
 });
 
+suite("verify where nothing may be written", () => {
+  const deny = (store: MemoryStore) => {
+    const denied = async () => {
+      throw new Failure("STORE_DENIED", "Cannot write there: it is read-only");
+    };
+    Object.assign(store, { put: denied, delete: denied });
+  };
+
+  test("tells what was found all the same, and that it was not recorded", async () => {
+    const { repository, store, sets, pieces } = copyOf(plain);
+    flipBit(store, setObject(instance, sets[0], "snapshot"), 400);
+    flipBit(store, pieces[1] as string, 400);
+    deny(store);
+    const lenient = { clock, records: "where possible" } as const;
+    const { sets: results, log } = await verifyAll(repository, instance, lenient);
+    assert.deepEqual(
+      results.map(({ isGood, notRecorded }) => [isGood, notRecorded]),
+      [
+        [false, "Cannot write there: it is read-only"],
+        [true, "Cannot write there: it is read-only"],
+      ],
+    );
+    assert.equal(log.findings.length, 1);
+  });
+
+  test("fails for whoever needs the mark", async () => {
+    const { repository, store, sets } = copyOf(plain);
+    deny(store);
+    const verifying = verifySet(repository, instance, sets[0], options);
+    await assert.rejects(verifying, { code: "STORE_DENIED" });
+  });
+});
+
 suite("verify of what is in the wrong place", () => {
+  test("finds a log that lies under the name of another one", async () => {
+    const { repository, store, pieces } = copyOf(plain);
+    const line = (pieces[0] as string).split("/")[3] as string;
+    const wrong = line.replace(/\d{16}$/, "0000000000000007");
+    for (const piece of pieces) {
+      store.objects.set(piece.replace(line, wrong), store.objects.get(piece) as never);
+      store.objects.delete(piece);
+    }
+    const { findings } = await verifyLog(repository, instance, options);
+    assert.deepEqual(
+      findings.map(({ found }) => found),
+      [`"${pieces[0]?.replace(line, wrong)}" begins line "${line}", and lies in "${wrong}"`],
+    );
+  });
+
   test("finds a missing snapshot, and a manifest of another set", async () => {
     const { repository, store, sets } = copyOf(plain);
     const [first, second] = sets;

@@ -9,15 +9,16 @@
  *   a set   manifest.json against its own sum; the object against the manifest: size, SHA-256, raw size,
  *           raw SHA-256; its blocks and filters against their CRCs; the RDB in it against its structure and
  *           its CRC-64, to its end; its keys against those counted when it was taken
- *   a log   each piece against its name: size, SHA-256, sequence numbers, offsets, times; its blocks as
- *           above; every position line in it against the bytes before it; the last line before it, as
+ *   a log   each piece against its name: size, SHA-256, sequence numbers, offsets, times; the first one against
+ *           the name of its line; its blocks as above; every position line in it against the bytes before it; the last line before it, as
  *           its index has it, against the last line of the piece before
  *
  * INVARIANTS
  *
  *   1. Damage is a finding, not a failure: one bad object hides no other. What is thrown says nothing of
  *      the objects: the storage is away, or it was stopped.
- *   2. `verified.json` is written when all of a set was found good, and goes when it is found damaged.
+ *   2. `verified.json` is written when all of a set was found good, and goes when it is found damaged. Who may
+ *      not write there is told what was found all the same.
  *   3. What is removed meanwhile, by an expiry or because another piece has taken its place, is no finding:
  *      of what is missing it is asked once more whether it is listed.
  *   4. Memory: two objects at a time, as `ObjectReader` reads them; and the catalogue.
@@ -34,10 +35,12 @@ import {
   parseSetManifest,
   parseVerifiedMark,
   type SetManifest,
+  sizeFault,
   type VerifiedMark,
 } from "./backup-set.ts";
 import {
   type Catalogue,
+  type ListedSet as CatalogueSet,
   type LogLine,
   type Piece,
   readCatalogue,
@@ -45,25 +48,21 @@ import {
   type Window,
   windowsOf,
 } from "./catalogue.ts";
-import { setObject, setObjects, setPrefix } from "./layout.ts";
+import { lineName, setObject, setObjects, setPrefix } from "./layout.ts";
 import type { LogIndex } from "./object/index-format.ts";
 import type { ObjectReader } from "./object/object-reader.ts";
 import { RdbWalk } from "./rdb-walk.ts";
 import { openObject, type Repository } from "./repository.ts";
 import { type Finding, findingOf, type Readable, verifyObject } from "./verify-object.ts";
-
-export type VerifyProgress = {
-  readonly objects: number;
-  readonly totalObjects: number;
-  readonly bytes: number;
-  readonly totalBytes: number;
-  readonly findings: number;
-};
+import { inOrder, Progress, type VerifyProgress } from "./verify-progress.ts";
 
 export type VerifyOptions = Abortable & {
   readonly clock: Clock;
-  /** False: nothing is written, and nothing is removed. */
-  readonly records?: boolean | undefined;
+  /**
+   * False: nothing is written, and nothing is removed. "where possible": where the storage does not let
+   * it, the result says so (`notRecorded`) instead of being lost.
+   */
+  readonly records?: boolean | "where possible" | undefined;
   readonly onProgress?: ((progress: VerifyProgress) => void) | undefined;
 };
 
@@ -76,6 +75,8 @@ export type SetVerification = {
   readonly notUnderstood: string | undefined;
   readonly manifest: SetManifest | undefined;
   readonly findings: readonly Finding[];
+  /** Why `verified.json` does not say what was found. */
+  readonly notRecorded?: string;
 };
 
 export type LogVerification = {
@@ -103,8 +104,6 @@ export type Verification = {
   readonly log: LogVerification;
 };
 
-const inFlight = 2;
-
 /** The snapshot of a set, to be read or loaded. @throws Failure OBJECT_MISSING, DATA_CORRUPT, … */
 export async function openSet(
   repository: Repository,
@@ -126,13 +125,23 @@ export async function readSetManifest(
   options: Abortable = {},
 ): Promise<SetManifest> {
   const object = setObject(instance, set, "manifest");
-  const manifest = parseSetManifest(
-    await readAll(store, object, maxManifestBytes, options),
-    object,
-  );
-  if (manifest.set === set && manifest.instance === instance) return manifest;
-  const found = `it is of set "${manifest.set}" of "${manifest.instance}"`;
-  throw new Failure("DATA_CORRUPT", `Cannot read "${object}": ${found}`);
+  return parseSetManifest(await readAll(store, object, maxManifestBytes, options), object);
+}
+
+/** What its manifest says against a set that is listed. @throws Failure of the store */
+export async function findFault(
+  repository: Readable,
+  instance: string,
+  set: CatalogueSet,
+  options: Abortable = {},
+): Promise<string | undefined> {
+  try {
+    return sizeFault(await readSetManifest(repository, instance, set.name, options), set);
+  } catch (error) {
+    const { code, found } = findingOf(error, setObject(instance, set.name, "manifest"));
+    // Of what a newer version has written, nothing is known here: its mark counts.
+    return code === "DATA_UNSUPPORTED" ? undefined : found;
+  }
 }
 
 /** @throws Failure OBJECT_MISSING where there is no such set; of the store */
@@ -149,8 +158,7 @@ export async function verifySet(
   const totalBytes = sizes.get(setObjects.snapshot) ?? 0;
   const progress = new Progress({ objects: 1, bytes: totalBytes }, options);
   const result = await verifyListed(repository, instance, { set, sizes }, progress);
-  await recordResult(repository, instance, result, options);
-  return result;
+  return await recordResult(repository, instance, result, options);
 }
 
 type ListedSet = { readonly set: string; readonly sizes: ReadonlyMap<string, number> };
@@ -272,12 +280,29 @@ export async function verifySnapshot(
 }
 
 async function recordResult(
+  repository: Readable,
+  instance: string,
+  result: SetVerification,
+  options: VerifyOptions,
+): Promise<SetVerification> {
+  const { records = true } = options;
+  if (records === false) return result;
+  try {
+    await record(repository, instance, result, options);
+    return result;
+  } catch (error) {
+    const isOfStore = error instanceof Failure && error.code.startsWith("STORE_");
+    if (records === true || !isOfStore) throw error;
+    return { ...result, notRecorded: error.message };
+  }
+}
+
+async function record(
   { store }: Readable,
   instance: string,
   { set, isGood, what, manifest, findings }: SetVerification,
-  { clock, signal, records = true }: VerifyOptions,
+  { clock, signal }: VerifyOptions,
 ): Promise<void> {
-  if (!records) return;
   const object = setObject(instance, set, "verified");
   if (!isGood || what === undefined || manifest === undefined) {
     // Of what a newer version has written, nothing is known here.
@@ -323,8 +348,7 @@ export async function verifyAll(
     const sizes = await listSet(repository, instance, set, options);
     const result = await verifyListed(repository, instance, { set, sizes }, progress);
     const isThere = result.isGood || (await isListed(repository, instance, set, options));
-    if (isThere) await recordResult(repository, instance, result, options);
-    return isThere ? result : undefined;
+    return isThere ? await recordResult(repository, instance, result, options) : undefined;
   });
   for await (const result of results) if (result !== undefined) sets.push(result);
   const badSets = new Set(sets.filter(({ isGood }) => !isGood).map(({ set }) => set));
@@ -473,7 +497,10 @@ async function verifyPiece(
     return { findings: [finding], last: undefined };
   }
   const result = checker.finish();
-  const wrong = comparePiece(piece, index, { sha256, result });
+  const wrong = [
+    ...comparePiece(piece, index, { sha256, result }),
+    ...compareBegin(piece, result.first),
+  ];
   return { findings: wrong, last: result.last ?? index.last, index };
 }
 
@@ -511,6 +538,16 @@ function comparePiece(
   return findings;
 }
 
+/** The first line of a log is where its base is, which the log is named for. */
+function compareBegin({ object }: Piece, first: PositionLine | undefined): Finding[] {
+  if (first?.sequence !== 0) return [];
+  const line = object.split("/").at(-2) ?? "";
+  const name = lineName(first);
+  if (name === line) return [];
+  const found = `"${object}" begins line "${name}", and lies in "${line}"`;
+  return [{ object, code: "DATA_CORRUPT", found }];
+}
+
 function abortable({ signal }: Abortable): { readonly signal?: AbortSignal } {
   return signal === undefined ? {} : { signal };
 }
@@ -525,59 +562,4 @@ function progressOf(
     0,
   );
   return new Progress({ objects: pieces.length + sets.length, bytes }, options);
-}
-
-class Progress {
-  readonly signal: AbortSignal | undefined;
-  readonly #tell: ((progress: VerifyProgress) => void) | undefined;
-  readonly #total: { readonly objects: number; readonly bytes: number };
-  #objects = 0;
-  #bytes = 0;
-  #findings = 0;
-
-  constructor(
-    total: { readonly objects: number; readonly bytes: number },
-    { signal, onProgress }: VerifyOptions,
-  ) {
-    this.#total = total;
-    this.#tell = onProgress;
-    this.signal = signal;
-  }
-
-  readonly onBytes = (bytes: number): void => {
-    this.#bytes += bytes;
-    this.#changed();
-  };
-
-  objectDone(findings: number): void {
-    this.#objects++;
-    this.#findings += findings;
-    this.#changed();
-  }
-
-  #changed(): void {
-    this.#tell?.({
-      objects: this.#objects,
-      totalObjects: this.#total.objects,
-      bytes: Math.min(this.#bytes, this.#total.bytes),
-      totalBytes: this.#total.bytes,
-      findings: this.#findings,
-    });
-  }
-}
-
-/** Some at a time; results in the order of the items. */
-async function* inOrder<T, R>(
-  items: Iterable<T>,
-  action: (item: T) => Promise<R>,
-): AsyncGenerator<R> {
-  const jobs: Promise<R>[] = [];
-  for (const item of items) {
-    const job = action(item);
-    // Told to whoever waits for it; nobody does where an earlier one has failed.
-    job.catch(() => {});
-    jobs.push(job);
-    if (jobs.length >= inFlight) yield await (jobs.shift() as Promise<R>);
-  }
-  for (const job of jobs) yield await job;
 }

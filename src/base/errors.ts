@@ -22,7 +22,7 @@ const kinds = {
   STORE_FAILED: { exit: 20, hint: "Look into the log of the storage, or check its disk." },
   STORE_DENIED: { exit: 21, hint: "Check the credentials and what they may do." },
   STORE_UNFIT: { exit: 22, hint: "Choose a storage that does what S3 does." },
-  LEASE_HELD: { exit: 23, hint: "Stop the other writer, or take over with `up --steal`." },
+  LEASE_HELD: { exit: 23, hint: "Stop the other writer, or take over with `tidemark up --steal`." },
   LEASE_LOST: {
     exit: 24,
     hint: "Another writer has taken over: see who, before this one is started.",

@@ -43,10 +43,10 @@ async function run(path: string, options: Options, setStatus: SetStatus): Promis
   } finally {
     setStatus(statusOf(report));
     if (options.json) {
-      console.log(JSON.stringify(report, null, 2));
+      process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
     } else {
       const { renderCheck } = await import("./check/print.ts");
-      console.log(renderCheck(report).join("\n"));
+      process.stdout.write(`${renderCheck(report).join("\n")}\n`);
     }
   }
 }

@@ -2,7 +2,7 @@ import { type Command, Option } from "commander";
 import { targets } from "../codec/rdb/model.ts";
 import type { DownloadFlags } from "./archive/download.ts";
 import { withPlace } from "./archive/place-options.ts";
-import { withKeyChoice } from "./key-choice.ts";
+import { collect, withKeyChoice } from "./key-choice.ts";
 import type { SetStatus } from "./status.ts";
 
 const examples = `
@@ -25,6 +25,7 @@ export function addDownload(program: Command, setStatus: SetStatus): void {
     .argument("<out>", "FILE.rdb, FILE.tar.zst, a folder, or -")
     .option("--at <target>", "a moment, as `restore --help` has them")
     .option("--instance <name>", "where two instances have a set of that name")
+    .option("--without-set <name>", "start from another set than this; may be repeated", collect)
     .addOption(
       new Option("--target <server>", "the oldest server that must load it").choices(targets),
     )

@@ -43,11 +43,11 @@ export function addInspect(program: Command, setStatus: SetStatus): void {
       const [damage] = report.damage;
       if (damage !== undefined) setStatus(new Failure(damage.code, damage.reason).exit);
       if (options.json) {
-        console.log(JSON.stringify(report, null, 2));
+        process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
         return;
       }
       const { renderInspect } = await import("./inspect/print.ts");
-      console.log(renderInspect(report).join("\n"));
+      process.stdout.write(`${renderInspect(report).join("\n")}\n`);
     });
 }
 

@@ -2,9 +2,14 @@
 import { Failure } from "../base/errors.ts";
 import { run } from "./program.ts";
 import { printable } from "./render/text.ts";
+import { takeOverStandardOutput } from "./standard-output.ts";
 
 /** As `sysexits.h` has it: an internal software error. */
 const bugStatus = 70;
+/** As a shell tells of a program that SIGPIPE has ended: what was to be done may not be done. */
+const pipeStatus = 141;
+/** Of a longer text the beginning and the end are shown, where what it is about and what was found stand. */
+const maxTextChars = 2000;
 
 function fail(error: unknown): void {
   // What went wrong first, and what then went wrong while things were put in order.
@@ -15,8 +20,11 @@ function fail(error: unknown): void {
   }
   if (error instanceof Failure) {
     // Whoever read the output has seen enough (`tidemark … | head`).
-    if ((error.cause as NodeJS.ErrnoException | undefined)?.code === "EPIPE") return;
-    console.error(`tidemark: ${printable(error.message)}\nhint: ${printable(error.hint)}`);
+    if ((error.cause as NodeJS.ErrnoException | undefined)?.code === "EPIPE") {
+      process.exitCode = pipeStatus;
+      return;
+    }
+    console.error(`tidemark: ${shown(error.message)}\nhint: ${shown(error.hint)}`);
     process.exitCode = error.exit;
     return;
   }
@@ -24,6 +32,13 @@ function fail(error: unknown): void {
   console.error("tidemark: this is a bug in Tidemark, please report it");
   for (const line of stack.split("\n")) console.error(printable(line));
   process.exitCode = bugStatus;
+}
+
+function shown(text: string): string {
+  const part = maxTextChars / 2;
+  const short =
+    text.length <= maxTextChars ? text : `${text.slice(0, part)} … ${text.slice(-part)}`;
+  return printable(short);
 }
 
 function isSame(a: unknown, b: unknown): boolean {
@@ -34,10 +49,7 @@ process.on("uncaughtException", (error) => {
   fail(error);
   process.exit();
 });
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
-  process.exit();
-});
+takeOverStandardOutput();
 
 /** Where `engines` in package.json is not looked at. */
 const oldestNode = 24;

@@ -1,12 +1,13 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
-import { exitStatuses, Failure } from "../base/errors.ts";
+import { Failure } from "../base/errors.ts";
 import { addBackup } from "./backup.ts";
 import { addBackups, addKeep, addShow } from "./backups.ts";
 import { addCat } from "./cat.ts";
 import { addCheck } from "./check.ts";
 import { addConvert } from "./convert.ts";
 import { addDownload } from "./download.ts";
+import { describeExitStatuses } from "./exit-statuses.ts";
 import { addExpire } from "./expire.ts";
 import { addInit } from "./init.ts";
 import { addInspect } from "./inspect.ts";
@@ -51,7 +52,9 @@ export async function run(args: readonly string[]): Promise<number> {
     // What goes wrong is thrown, and said in one form by whoever catches it.
     .configureOutput({ outputError: () => {} })
     .showSuggestionAfterError()
-    .addHelpText("afterAll", () => `\n${describeExitStatuses()}`);
+    .addHelpText("afterAll", ({ command }) => {
+      return `\n${describeExitStatuses(command.parent === null ? undefined : command.name())}`;
+    });
   for (const add of commands) {
     add(program, (value) => {
       status = value;
@@ -73,20 +76,6 @@ function toFailure(error: CommanderError): Failure {
   const message = `Cannot run the command: ${first}`;
   const hint = suggestion?.replace(/^\((.*)\)$/, "$1");
   return new Failure("USAGE", message, hint ? { hint } : {});
-}
-
-/** The table of exit statuses as the help shows it. */
-function describeExitStatuses(): string {
-  const words = new Map<number, string[]>([[0, ["done; what was checked is sound"]]]);
-  for (const [exit, code] of exitStatuses) {
-    const said = code.toLowerCase().replaceAll("_", " ");
-    words.set(exit, [...(words.get(exit) ?? []), said]);
-  }
-  words.set(70, ["a bug in Tidemark"]);
-  const lines = [...words].map(
-    ([exit, said]) => `  ${String(exit).padStart(2)}  ${said.join(", ")}`,
-  );
-  return ["Exit status:", ...lines].join("\n");
 }
 
 function readVersion(): string {

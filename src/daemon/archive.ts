@@ -16,7 +16,7 @@ import type { SpoolView } from "../archive/archiver-round.ts";
 import type { SetManifest } from "../archive/backup-set.ts";
 import { type Catalogue, readCatalogue, type Window, windowsOf } from "../archive/catalogue.ts";
 import { applyExpiry } from "../archive/expire.ts";
-import { Lease } from "../archive/lease.ts";
+import { Lease, type LeaseWaiting, leaseHint } from "../archive/lease.ts";
 import { planExpiry } from "../archive/retention.ts";
 import { takeSet } from "../archive/take-set.ts";
 import { readSetManifest } from "../archive/verify.ts";
@@ -35,6 +35,7 @@ export type ArchiveEvent =
   | BackupEvent
   | { readonly kind: "archiver"; readonly event: ArchiverEvent }
   | { readonly kind: "archive begins"; readonly repository: string; readonly epoch: number }
+  | ({ readonly kind: "archive waits"; readonly hint: string } & LeaseWaiting)
   | { readonly kind: "archive failed"; readonly failure: Failure; readonly retryInMs: number };
 
 /** As `tidemark status --json` prints it. Times are Unix milliseconds; what is null is not known. */
@@ -76,6 +77,12 @@ type Session = {
   readonly backups: BackupLoop;
   readonly signal: AbortSignal;
 };
+
+const beingOpened = {
+  code: "STORE_BUSY",
+  message: "its repository is being opened",
+  hint: "Try again in a moment; `tidemark status` says how far it is.",
+} as const;
 
 /** How long letting go of the lease may take when all ends. */
 const releaseMs = 1500;
@@ -131,15 +138,15 @@ export class Archive {
     );
   }
 
-  /** Takes a set now. @throws Failure STORE_BUSY where the repository is not open */
+  /** Takes a set now. @throws Failure STORE_BUSY where the repository is not open yet, or why it is not */
   async take(request: SetRequest, onProgress: (progress: unknown) => void): Promise<SetManifest> {
     const session = this.#session;
     if (session !== undefined) {
       return await session.backups.take(request, session.signal, onProgress);
     }
     const { name } = this.#options.config;
-    const found = this.#trouble?.message ?? "its repository is being opened";
-    throw new Failure("STORE_BUSY", `Cannot take a set of ${name} now: ${found}`);
+    const { code, message, hint } = this.#trouble ?? beingOpened;
+    throw new Failure(code, `Cannot take a set of ${name} now: ${message}`, { hint });
   }
 
   /** Ships what the spool has, as far as that can be done in the time. */
@@ -176,6 +183,7 @@ export class Archive {
       owner: "tidemark up",
       holder: holderOf(config.spool),
       steal: this.#maySteal,
+      onWait: (waiting) => this.#tellOfWaiting(waiting),
       signal,
     });
     this.#maySteal = false;
@@ -197,6 +205,14 @@ export class Archive {
     }
     if (!signal.aborted) await Promise.all(jobs);
     if (!signal.aborted) await lease.check(signal);
+  }
+
+  #tellOfWaiting(waiting: LeaseWaiting): void {
+    const { config, onEvent } = this.#options;
+    const until = new Date(waiting.untilMs).toISOString();
+    const message = `${waiting.holder} writes "${config.name}"; unless it gives a sign of life until ${until}, it is taken over`;
+    this.#trouble = new Failure("LEASE_HELD", message, { hint: leaseHint });
+    onEvent({ kind: "archive waits", ...waiting, hint: leaseHint });
   }
 
   #begin(repository: OpenRepository, lease: Lease, signal: AbortSignal): Session {

@@ -17,7 +17,7 @@
  *   4. What all archives together gather in memory has one limit; what the recorders hold back, another.
  *   5. It ends as an instance does: within some seconds, with all on disk, and shipped if the storage is quick.
  */
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { SetManifest } from "../archive/backup-set.ts";
 import { shardInstance } from "../archive/cluster-slots.ts";
@@ -42,7 +42,13 @@ import type { BackupEvent } from "./backup-loop.ts";
 import { shardConfig } from "./config.ts";
 import { ControlSocket, type Request } from "./control.ts";
 import { expireGoneShards } from "./gone-shards.ts";
-import { type InstanceOptions, lastShippingMs, takeAsked, wrongSpool } from "./instance.ts";
+import {
+  type InstanceOptions,
+  lastShippingMs,
+  makeSpoolFolder,
+  takeAsked,
+  wrongSpool,
+} from "./instance.ts";
 import { type SlotsEvent, SlotsKeeper, type SlotsStatus } from "./slots-keeper.ts";
 
 /** What `record.sock` says of a cluster that is archived as well. */
@@ -89,7 +95,7 @@ export async function runCluster(
   const { config, clock, onEvent } = options;
   const { address, connect, follow: prefer, fsync, segmentBytes, segmentMs } = config;
   const folder = config.spool;
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  await makeSpoolFolder(config);
   if (existsSync(join(folder, "appendonlydir"))) {
     throw wrongSpool(config, "it is the spool of one server");
   }

@@ -6,7 +6,7 @@
  * setting's name: "db1.fsync must be one of …".
  */
 import { z } from "zod";
-import { durationForm, parseDuration, parseSize, sizeForm } from "./quantity.ts";
+import { durationForm, logWindowBounds, parseDuration, parseSize, sizeForm } from "./quantity.ts";
 import { type Weekday, weekdays } from "./schedule.ts";
 import { nearest } from "./yaml-file.ts";
 
@@ -160,7 +160,7 @@ const instance = strict({
   repository: text("the name of a repository").optional(),
   archive_interval: duration("1s", "1d").default(10_000),
   backup: backup.prefault({}),
-  log_window: duration("1h", "36500d").default(7 * 86_400_000),
+  log_window: duration(...logWindowBounds).default(7 * 86_400_000),
 });
 
 /** Names with settings behind them. */

@@ -54,7 +54,18 @@ suite("parseConfig()", () => {
 
   test("says where a fault is, what it is, and what would be right", () => {
     const cases: readonly (readonly [string, RegExp])[] = [
-      ["", /yaml:1:1: repositories must be repositories by name/],
+      ["", /yaml:1:1: it is empty: it needs repositories, and instances/],
+      ["# nothing\n", /:1:1: it is empty: it needs repositories, and instances/],
+      ["instances: {}", /yaml:1:1: repositories must be repositories by name/],
+      [
+        `${head}instances: {__proto__: {source: "redis://a"}}`,
+        /:\d+:13: __proto__ cannot be a name/,
+      ],
+      ["repositories: {\n  __proto__: {address: b}}", /:2:3: __proto__ cannot be a name/],
+      [
+        "[".repeat(100_000),
+        /^Cannot use the configuration: [^;]*yaml:1:1: it is nested too deeply$/,
+      ],
       [db1("fsnyc: always"), /:6:5: instances\.db1\.fsnyc is not known: did you mean fsync\?/],
       [db1("fsync: sometimes"), /:6:12: instances\.db1\.fsync must be one of always, everysec, no/],
       [db1("archive_interval: 10"), /:6:23: .*archive_interval is 10: it must be a duration such/],
@@ -107,6 +118,20 @@ suite("parseConfig()", () => {
     assert.match(refusal(none), /names no repository, and there are 2/);
   });
 
+  test("refuses a spool in a repository, and a repository in a spool", () => {
+    const config = (repository: string, spool: string) =>
+      `repositories: {main: {address: ${repository}}}\ninstances: {a: {source: "redis://a", spool: ${spool}}}`;
+    assert.match(
+      refusal(config("./r", "./r/spool")),
+      /instances\.a has its spool in the folder of/,
+    );
+    assert.match(refusal(config("./r", "./r")), /has its spool in the folder of repository main/);
+    assert.match(refusal(config("./s/r", "./s")), /has repository main in the folder of its spool/);
+    assert.match(refusal(config("file:///etc/tidemark/s/r", "s")), /has repository main in the/);
+    parseConfig(config("./r", "./r-spool"), path);
+    parseConfig(config("s3://bucket/r", "./r"), path);
+  });
+
   test("leaves room for the keys of its shards in the name of a cluster", () => {
     const shop = (name: string, source = "cluster://c1") =>
       `${head}instances:\n  ${name}: {source: "${source}"}\n`;
@@ -120,6 +145,20 @@ suite("parseConfig()", () => {
     assert.throws(() => shardConfig(cluster, "f".repeat(41)), { code: "PROTOCOL_ERROR" });
     assert.match(refusal(shop(longer)), /s{60} is too long a name for a cluster: 59 characters/);
     assert.equal(instanceOf(parseConfig(shop(longer, "redis://c1"), path), longer).name, longer);
+  });
+
+  test("refuses any depth of nesting with one plain fault", () => {
+    for (const depth of [50, 300, 1000, 3000, 20_000]) {
+      for (const [open, close] of [
+        ["[", "]"],
+        ["{a: ", "}"],
+        ["{? ", "}"],
+      ] as const) {
+        const found = refusal(open.repeat(depth) + close.repeat(depth));
+        assert.doesNotMatch(found, /stack/i);
+        assert.ok(found.length < 3000, found.slice(0, 500));
+      }
+    }
   });
 
   test("never throws anything but a Failure, whatever the text", () => {

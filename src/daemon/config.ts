@@ -19,13 +19,13 @@
  * each shell, with errors that name no line.
  */
 import { existsSync, readFileSync, statSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { dirname, join, resolve, sep } from "node:path";
 import { maxShardKeyChars, shardInstance } from "../archive/cluster-slots.ts";
 import { isInstanceName } from "../archive/layout.ts";
 import { checkPolicy, type RetentionPolicy } from "../archive/retention.ts";
 import { Failure } from "../base/errors.ts";
 import { type Address, credentialsOf, formatAddress, parseAddress } from "../link/address.ts";
-import { type Credentials, Secret } from "../link/secret.ts";
+import { type Credentials, Secret, type SecretNoun } from "../link/secret.ts";
 import type { TlsOptions } from "../link/tls.ts";
 import type { FsyncPolicy } from "../log/spool.ts";
 import { shardFolder } from "../record/cluster-file.ts";
@@ -100,7 +100,15 @@ export function findConfig(given: string | undefined): Config | undefined {
 function readConfig(path: string): Config {
   let text: string;
   try {
-    const { size } = statSync(path);
+    const stats = statSync(path);
+    // To open a pipe would wait for somebody who writes to it.
+    if (!stats.isFile()) {
+      const found = "it is not a regular file";
+      throw new Failure("USAGE", `Cannot read the configuration "${path}": ${found}`, {
+        hint: "Name a file: `tidemark init --example > tidemark.yaml` writes one to begin with.",
+      });
+    }
+    const { size } = stats;
     if (size > maxConfigBytes) {
       const found = `it has ${size} bytes, and ${maxConfigBytes} are the most`;
       throw new Failure("USAGE", `Cannot read the configuration "${path}": ${found}`);
@@ -142,9 +150,32 @@ export function parseConfig(text: string, path: string): Config {
     const other = spools.get(instance.spool);
     if (other !== undefined) throw wrong(where, `has the spool of ${other}: give each its own`);
     spools.set(instance.spool, name);
+    mustBeApart(instance.spool, repositories, where);
     instances.set(name, instance);
   }
   return { path: resolve(path), repositories, instances };
+}
+
+/** Each would take the other's files for its own, or for damage. @throws Failure USAGE */
+function mustBeApart(
+  spool: string,
+  repositories: ReadonlyMap<string, RepositoryConfig>,
+  where: string,
+): void {
+  for (const [name, { address }] of repositories) {
+    const place = parseStoreAddress(address);
+    if (place.kind !== "directory") continue;
+    if (isWithin(spool, place.path)) {
+      throw wrong(where, `has its spool in the folder of repository ${name}: put it elsewhere`);
+    }
+    if (isWithin(place.path, spool)) {
+      throw wrong(where, `has repository ${name} in the folder of its spool: put it elsewhere`);
+    }
+  }
+}
+
+function isWithin(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(folder.endsWith(sep) ? folder : folder + sep);
 }
 
 export function isCluster({ address }: InstanceConfig): boolean {
@@ -178,7 +209,7 @@ function toRepository(folder: string, fields: RepositoryFields, where: string): 
   checked(where, () => parseStoreAddress(address));
   const read = (key: { id: string; key: SecretFields }): KeyConfig => ({
     id: key.id,
-    key: toSecret(folder, key.key, where),
+    key: toSecret(folder, key.key, where, "key"),
   });
   return {
     address,
@@ -287,9 +318,14 @@ function toConnect(
 }
 
 /** Secrets are fetched when they are used, so that rotated ones are found; but the environment's. */
-function toSecret(folder: string, fields: SecretFields, where: string): Secret {
-  if ("file" in fields) return Secret.file(resolve(folder, fields.file));
-  if ("command" in fields) return Secret.command(fields.command);
+function toSecret(
+  folder: string,
+  fields: SecretFields,
+  where: string,
+  noun: SecretNoun = "password",
+): Secret {
+  if ("file" in fields) return Secret.file(resolve(folder, fields.file), noun);
+  if ("command" in fields) return Secret.command(fields.command, noun);
   const text = process.env[fields.env];
   if (text !== undefined && text !== "") return Secret.text(text);
   throw wrong(where, `takes a secret from the variable ${fields.env}, which is not set`);

@@ -16,12 +16,13 @@
  *   3. When the signal is given, all of it ends within some seconds, whatever the storage does. What is on
  *      disk then is durable, and what was shipped is complete; the next start goes on from there.
  */
-import { mkdirSync } from "node:fs";
 import type { SetManifest } from "../archive/backup-set.ts";
 import type { Clock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
+import { makeFolder } from "../base/make-folder.ts";
 import { Topology } from "../link/topology.ts";
 import { systemDisk } from "../log/disk.ts";
+import { fileFailure } from "../log/input-file.ts";
 import { Spool } from "../log/spool.ts";
 import { isClusterFolder } from "../record/cluster-file.ts";
 import { Recorder, type RecorderEvent } from "../record/recorder.ts";
@@ -56,7 +57,7 @@ const tellEveryMs = 200;
 export async function runInstance(options: InstanceOptions, signal: AbortSignal): Promise<void> {
   const { config, clock, onEvent } = options;
   const { address, connect, follow, fsync, segmentBytes, segmentMs } = config;
-  mkdirSync(config.spool, { recursive: true, mode: 0o700 });
+  await makeSpoolFolder(config);
   if (await isClusterFolder(systemDisk, config.spool)) {
     throw wrongSpool(config, "it has the spools of a cluster");
   }
@@ -93,6 +94,15 @@ export async function runInstance(options: InstanceOptions, signal: AbortSignal)
   } finally {
     ended.abort(new Failure("ABORTED", "The instance is ended"));
     await archived;
+  }
+}
+
+/** @throws Failure FILE_MISSING, FILE_FAILED */
+export async function makeSpoolFolder({ spool }: InstanceConfig): Promise<void> {
+  try {
+    await makeFolder(spool, 0o700);
+  } catch (cause) {
+    throw fileFailure("make", spool, cause);
   }
 }
 

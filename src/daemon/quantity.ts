@@ -19,6 +19,8 @@ const units: Readonly<Record<string, number>> = {
 };
 
 export const durationForm = "a duration such as 10s, 5m, 1h30m or 7d";
+/** Of the time of which every moment can be restored. */
+export const logWindowBounds = ["1h", "36500d"] as const;
 export const sizeForm = "a size such as 128MB or 64MiB";
 
 /** In milliseconds; undefined where it is none. A number needs its unit: 10 of what, nobody knows. */

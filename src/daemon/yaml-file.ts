@@ -4,7 +4,16 @@
  * WHY. Whoever writes a configuration wants to know which line is wrong and what would be right, not
  * which branch of a schema did not match. All faults are told at once, up to `maxShown`.
  */
-import { type Document, isMap, isNode, LineCounter, parseDocument } from "yaml";
+import {
+  type Document,
+  isMap,
+  isNode,
+  Lexer,
+  LineCounter,
+  Parser,
+  parseDocument,
+  visit,
+} from "yaml";
 import type { z } from "zod";
 import { Failure } from "../base/errors.ts";
 
@@ -17,6 +26,7 @@ type Fault = Place & { readonly found: string };
 /** @throws Failure USAGE with each fault and its line and column */
 export function parseYaml<Value>(text: string, path: string, schema: z.ZodType<Value>): Value {
   const lines = new LineCounter();
+  mustBeShallow(text, path);
   const document = parseDocument(text, {
     lineCounter: lines,
     prettyErrors: false,
@@ -33,7 +43,13 @@ export function parseYaml<Value>(text: string, path: string, schema: z.ZodType<V
     }));
     throw refusal(path, faults);
   }
-  const parsed = schema.safeParse(resolveAliases(document, path) ?? {});
+  if (document.contents === null) {
+    throw refusal(path, [
+      { ...placeOf(0), found: "it is empty: it needs repositories, and instances" },
+    ]);
+  }
+  refuseNames(path, document, placeOf);
+  const parsed = schema.safeParse(resolveAliases(document, path));
   if (parsed.success) return parsed.data;
   const faults = parsed.error.issues.map((issue) => {
     const key = issue.code === "unrecognized_keys" ? issue.keys[0] : undefined;
@@ -43,6 +59,34 @@ export function parseYaml<Value>(text: string, path: string, schema: z.ZodType<V
     return { ...placeOf(offset), found: `${name === "" ? "it" : name} ${issue.message}` };
   });
   throw refusal(path, faults);
+}
+
+/** What the parser gives is walked recursively, and a name that is a collection takes twice as long with each level. */
+const maxDepth = 16;
+
+function mustBeShallow(text: string, path: string): void {
+  const parser = new Parser();
+  for (const lexeme of new Lexer().lex(text)) {
+    for (const _ of parser.next(lexeme)) continue;
+    // The document itself is one.
+    if (parser.stack.length <= maxDepth + 1) continue;
+    throw refusal(path, [{ line: 1, column: 1, found: "it is nested too deeply" }]);
+  }
+}
+
+/** Objects have it already, so that what is given under it is dropped, and nobody says so. */
+const refusedName = "__proto__";
+
+function refuseNames(path: string, document: Document, placeOf: (offset: number) => Place): void {
+  const faults: Fault[] = [];
+  visit(document, {
+    Pair: (_, { key }) => {
+      if (String(key) !== refusedName) return;
+      const offset = isNode(key) ? (key.range?.[0] ?? 0) : 0;
+      faults.push({ ...placeOf(offset), found: `${refusedName} cannot be a name` });
+    },
+  });
+  if (faults.length > 0) throw refusal(path, faults);
 }
 
 /** As plain values. An alias of nothing, or of too much, is found only here, and without its place. */

@@ -32,6 +32,14 @@ suite("Secret", () => {
     await assert.rejects(Secret.command("true").reveal(), { message: /gives nothing/ });
   });
 
+  test("what it is of is named where it cannot be had", async () => {
+    using folder = temporaryFolder();
+    const file = Secret.file(join(folder.path, "none"), "key");
+    await assert.rejects(file.reveal(), { message: /^Cannot read the key from ".*none": / });
+    const command = Secret.command("true", "key");
+    await assert.rejects(command.reveal(), { message: /^Cannot get the key from the command/ });
+  });
+
   test("nothing that prints values shows it", () => {
     const secret = Secret.text("hush");
     assert.ok(!(inspect(secret, { showHidden: true }) + JSON.stringify(secret)).includes("hush"));

@@ -9,10 +9,13 @@ const maxCommandBytes = 64 * 1024;
 
 const run = promisify(execFile);
 
+/** What it is, for messages. */
+export type SecretNoun = "password" | "key";
+
 type Origin =
   | { readonly kind: "text"; readonly text: string }
-  | { readonly kind: "file"; readonly path: string }
-  | { readonly kind: "command"; readonly command: string };
+  | { readonly kind: "file"; readonly path: string; readonly noun: SecretNoun }
+  | { readonly kind: "command"; readonly command: string; readonly noun: SecretNoun };
 
 /**
  * A password, or where to get it. It is fetched anew for each connection, so that one that was
@@ -30,13 +33,13 @@ export class Secret {
   }
 
   /** What a file holds, without the line end behind it. */
-  static file(path: string): Secret {
-    return new Secret({ kind: "file", path });
+  static file(path: string, noun: SecretNoun = "password"): Secret {
+    return new Secret({ kind: "file", path, noun });
   }
 
   /** What a command of the shell prints, without the line end behind it. */
-  static command(command: string): Secret {
-    return new Secret({ kind: "command", command });
+  static command(command: string, noun: SecretNoun = "password"): Secret {
+    return new Secret({ kind: "command", command, noun });
   }
 
   /** @throws Failure FILE_MISSING, FILE_FAILED, USAGE */
@@ -46,9 +49,9 @@ export class Secret {
       case "text":
         return origin.text;
       case "file":
-        return withoutLineEnd(await readSecretFile(origin.path), `"${origin.path}"`);
+        return withoutLineEnd(await readSecretFile(origin), `"${origin.path}"`, origin.noun);
       case "command":
-        return withoutLineEnd(await runCommand(origin.command, signal), "the command for it");
+        return withoutLineEnd(await runCommand(origin, signal), "the command for it", origin.noun);
     }
   }
 }
@@ -56,18 +59,25 @@ export class Secret {
 /** A user's name, where it is not the default one, and the password. */
 export type Credentials = { readonly user?: string | undefined; readonly password: Secret };
 
-async function readSecretFile(path: string): Promise<string> {
+type NamedFile = { readonly path: string; readonly noun: SecretNoun };
+
+async function readSecretFile({ path, noun }: NamedFile): Promise<string> {
   try {
     return await readFile(path, "utf8");
   } catch (cause) {
     const isMissing = (cause as NodeJS.ErrnoException).code === "ENOENT";
     const found = isMissing ? "there is no such file" : (cause as Error).message;
     const code = isMissing ? "FILE_MISSING" : "FILE_FAILED";
-    throw new Failure(code, `Cannot read the password from "${path}": ${found}`, { cause });
+    throw new Failure(code, `Cannot read the ${noun} from "${path}": ${found}`, { cause });
   }
 }
 
-async function runCommand(command: string, signal: AbortSignal | undefined): Promise<string> {
+type NamedCommand = { readonly command: string; readonly noun: SecretNoun };
+
+async function runCommand(
+  { command, noun }: NamedCommand,
+  signal: AbortSignal | undefined,
+): Promise<string> {
   try {
     const { stdout } = await run("/bin/sh", ["-c", command], {
       timeout: commandTimeoutMs,
@@ -79,16 +89,16 @@ async function runCommand(command: string, signal: AbortSignal | undefined): Pro
     // No cause: it holds what the command printed, and that may be the password.
     const { code, killed } = error as { code?: string | number | null; killed?: boolean };
     const found = killed ? "it did not end in time" : `it ended with ${code ?? "a signal"}`;
-    throw new Failure("USAGE", `Cannot get the password from the command for it: ${found}`, {
-      hint: "Run the command by hand: it must print the password, and end with status 0.",
+    throw new Failure("USAGE", `Cannot get the ${noun} from the command for it: ${found}`, {
+      hint: `Run the command by hand: it must print the ${noun}, and end with status 0.`,
     });
   }
 }
 
-function withoutLineEnd(text: string, origin: string): string {
+function withoutLineEnd(text: string, origin: string, noun: SecretNoun): string {
   const secret = text.replace(/\r?\n$/, "");
   if (secret !== "") return secret;
-  throw new Failure("USAGE", `Cannot get the password from ${origin}: it gives nothing`, {
-    hint: "It must hold the password, and nothing else.",
+  throw new Failure("USAGE", `Cannot get the ${noun} from ${origin}: it gives nothing`, {
+    hint: `It must hold the ${noun}, and nothing else.`,
   });
 }

@@ -16,7 +16,6 @@
  */
 import {
   type FileHandle,
-  mkdir,
   open as openHandle,
   readdir,
   rename,
@@ -25,6 +24,7 @@ import {
   unlink,
 } from "node:fs/promises";
 import { Failure } from "../base/errors.ts";
+import { makeFolder } from "../base/make-folder.ts";
 import { lockFolder } from "./folder-lock.ts";
 import { fileFailure } from "./input-file.ts";
 
@@ -65,8 +65,7 @@ export type DiskFile = {
 /** The disk of this machine. */
 export const systemDisk: Disk = {
   lock: lockFolder,
-  makeFolder: (path) =>
-    attempt("make", path, async () => void (await mkdir(path, { recursive: true }))),
+  makeFolder: (path) => attempt("make", path, async () => void (await makeFolder(path))),
   removeFolder: (path) => attempt("remove", path, () => ignoring(emptyOrGone, () => rmdir(path))),
   list: (folder) =>
     attempt("list", folder, async () => {

@@ -40,6 +40,7 @@ import {
   type PlanOptions,
   planRestore,
 } from "./plan.ts";
+import { withoutSets } from "./plan-set.ts";
 import type { ArchiveView } from "./restore-locate.ts";
 import { formatTarget, type RestoreTarget } from "./target.ts";
 
@@ -317,7 +318,9 @@ class ClusterPlanner {
   async #catalogue(key: string): Promise<Catalogue> {
     const known = this.#catalogues.get(key);
     if (known !== undefined) return known;
-    const catalogue = await this.#view.readCatalogue(this.#instance(key));
+    const { without = [] } = this.#options;
+    const all = await this.#view.readCatalogue(this.#instance(key));
+    const catalogue = withoutSets(all, without);
     this.#catalogues.set(key, catalogue);
     return catalogue;
   }

@@ -2,9 +2,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Archived } from "../../test/recovery/archived.ts";
 import { makeLog, makeRdb, namesIn, replicationId } from "../../test/recovery/synthetic.ts";
+import { formatSetManifest, parseSetManifest, type SetManifest } from "../archive/backup-set.ts";
+import { setObject } from "../archive/layout.ts";
 import { LogWriter } from "../codec/aof/writer.ts";
 import { readLog } from "./log-reader.ts";
 import { type Outside, outsideFailure, type Plan, planRestore } from "./plan.ts";
+import { openSnapshot } from "./restore-snapshot.ts";
 import { parseTarget, type RestoreTarget } from "./target.ts";
 
 const startMs = 1_795_000_000_000;
@@ -151,4 +154,229 @@ test("planRestore() to before a command that never came is refused", async () =>
   const { archived } = await accident();
   const outside = await outsideOf(archived, parseTarget("before:SWAPDB", startMs));
   assert.equal(outside.found, "no SWAPDB is in the log");
+});
+
+/** Changes what a manifest says, and where it is put. */
+function rewrite(
+  archived: Archived,
+  set: string,
+  change: Partial<SetManifest>,
+  to = setObject("shop", set, "manifest"),
+): void {
+  const object = setObject("shop", set, "manifest");
+  const manifest = parseSetManifest(archived.objects.get(object) as Uint8Array, object);
+  archived.objects.set(to, formatSetManifest({ ...manifest, ...change }));
+}
+
+const hourMs = 3_600_000;
+const whole = makeLog({ startOffset: 1000, startMs, batches });
+const unitAt = (unit: number) => ({
+  ...base,
+  offset: whole.units[unit]?.offset ?? 0,
+  ms: whole.units[unit]?.ms ?? 0,
+});
+
+/** One log with a base and a set in the middle. */
+async function oneLine(): Promise<{ archived: Archived; first: string; second: string }> {
+  const archived = new Archived();
+  await archived.addLog(whole.bytes, base, { cutAfter: ({ sequence }) => sequence % 5 === 0 });
+  const first = await archived.addSet(makeRdb(1), base, { kind: "base" });
+  const second = await archived.addSet(makeRdb(2), unitAt(19));
+  return { archived, first, second };
+}
+
+test("planRestore() to the latest goes to the end of a log that has the position of a set stamped later", async () => {
+  for (const laterMs of [hourMs, 500]) {
+    const { archived } = await oneLine();
+    // A unit in the middle; the source's clock was ahead, or the set is stamped when its snapshot began.
+    const ahead = await archived.addSet(makeRdb(3), {
+      ...unitAt(25),
+      ms: startMs + 20_000 + laterMs,
+    });
+    const plan = await planOf(archived, { kind: "latest" });
+    assert.equal(plan.set.name, ahead);
+    assert.equal(plan.moment.position?.offset, whole.units.at(-1)?.offset);
+    assert.ok(plan.log !== undefined);
+  }
+});
+
+test("planRestore() to the latest takes a log whose only set is stamped later than its end", async () => {
+  const archived = new Archived();
+  await archived.addLog(whole.bytes, base);
+  await archived.addSet(makeRdb(3), { ...unitAt(25), ms: startMs + 20_500 });
+  const plan = await planOf(archived, { kind: "latest" });
+  assert.equal(plan.moment.position?.offset, whole.units.at(-1)?.offset);
+});
+
+test("planRestore() to the latest takes a set as it is that stands behind all log, and no other", async () => {
+  const { archived } = await oneLine();
+  const end = whole.units.at(-1)?.offset ?? 0;
+  const behind = await archived.addSet(makeRdb(3), {
+    ...base,
+    offset: end + 10,
+    ms: startMs + 30_000,
+  });
+  const plan = await planOf(archived, { kind: "latest" });
+  assert.deepEqual([plan.set.name, plan.log], [behind, undefined]);
+  assert.match(plan.notes.join("\n"), /is taken as it is: its position is in no log/);
+  // Of a history that had ended when the log's own set was taken, by the clock of who took both.
+  rewrite(archived, behind, {
+    position: { replicationId: "f".repeat(40), offset: 5 },
+    startedMs: startMs - 1,
+  });
+  const other = await planOf(archived, { kind: "latest" });
+  assert.notEqual(other.set.name, behind);
+  assert.equal(other.moment.ms, startMs + 20_000);
+});
+
+test("planRestore() to the latest takes the later one of two logs, although a clock was ahead in the first", async () => {
+  const archived = new Archived();
+  const ahead = batches.map((batch, i) => (i === 10 ? { ...batch, laterMs: hourMs } : batch));
+  const early = makeLog({ startOffset: 1000, startMs, batches: ahead });
+  await archived.addLog(early.bytes, base);
+  await archived.addSet(makeRdb(1), base, { kind: "base" });
+  const place = { replicationId: "e".repeat(40), offset: 9000, ms: startMs + 60_000 };
+  const late = makeLog({ startOffset: 9000, startMs: place.ms, batches, id: place.replicationId });
+  const line = await archived.addLog(late.bytes, place);
+  const set = await archived.addSet(makeRdb(1), place, { kind: "base" });
+  const plan = await planOf(archived, { kind: "latest" });
+  assert.deepEqual([plan.set.name, plan.line], [set, line]);
+});
+
+const broken: Readonly<
+  Record<string, readonly [(archived: Archived, set: string) => void, RegExp]>
+> = {
+  "without a snapshot": [
+    (archived, set) => archived.objects.delete(setObject("shop", set, "snapshot")),
+    /its snapshot is not there/,
+  ],
+  "with a snapshot that is cut off": [
+    (archived, set) => {
+      const object = setObject("shop", set, "snapshot");
+      archived.objects.set(object, (archived.objects.get(object) as Uint8Array).slice(0, 50));
+    },
+    /its snapshot has 50 bytes; its manifest says \d+/,
+  ],
+  "with a snapshot whose end is damaged": [
+    (archived, set) => {
+      const object = setObject("shop", set, "snapshot");
+      const bytes = new Uint8Array(archived.objects.get(object) as Uint8Array);
+      bytes.fill(0, -20);
+      archived.objects.set(object, bytes);
+    },
+    /Cannot read .*snapshot/,
+  ],
+  "with a damaged manifest": [
+    (archived, set) => archived.objects.set(setObject("shop", set, "manifest"), Buffer.from("{}")),
+    /no sum at its end/,
+  ],
+  "of another instance": [
+    (archived, set) => rewrite(archived, set, { instance: "other" }),
+    /it is of set ".*" of "other"/,
+  ],
+  "of another name": [
+    (archived, set) => rewrite(archived, set, { set: "2026-11-18T00-00-00.000Z-0000" }),
+    /it is of set/,
+  ],
+};
+for (const [words, [damage, found]] of Object.entries(broken)) {
+  test(`planRestore() passes over a set ${words}, and refuses it where it is named`, async () => {
+    const { archived, first, second } = await oneLine();
+    damage(archived, second);
+    for (const target of [{ kind: "time", ms: startMs + 15_000 }, { kind: "latest" }] as const) {
+      const plan = await planOf(archived, target);
+      assert.equal(plan.set.name, first);
+      const notes = plan.notes.join("\n");
+      assert.match(notes, new RegExp(`^set ${second} was passed over: .*`));
+      assert.match(notes, found);
+    }
+    await assert.rejects(planOf(archived, { kind: "set", name: second }), {
+      message: found,
+      hint: /tidemark verify 2026.*tidemark backups/,
+    });
+    // Where it is all that there is, the reason is told, and no window is promised.
+    damage(archived, first);
+    for (const target of [{ kind: "time", ms: startMs + 15_000 }, { kind: "latest" }] as const) {
+      const outside = await outsideOf(archived, target);
+      assert.deepEqual(outside.windows, []);
+      assert.match(outside.found, /set 2026.* was passed over: /);
+      assert.match(outside.found, found);
+    }
+  });
+}
+
+test("planRestore() without a set takes the one before it", async () => {
+  const { archived, first, second } = await oneLine();
+  for (const kind of ["time", "latest"] as const) {
+    const target = { kind, ms: startMs + 15_000 } as RestoreTarget;
+    const options = { without: [second] };
+    const result = await planRestore(archived.view, archived.catalogue, target, options);
+    assert.equal(result.kind === "plan" && result.plan.set.name, first);
+  }
+});
+
+test("openSnapshot() of a set with a damaged block says how to do without it", async () => {
+  const { archived, second } = await oneLine();
+  const plan = await planOf(archived, { kind: "latest" });
+  assert.equal(plan.set.name, second);
+  const bytes = new Uint8Array(archived.objects.get(plan.set.object) as Uint8Array);
+  bytes[10] = (bytes[10] as number) ^ 1;
+  archived.objects.set(plan.set.object, bytes);
+  const snapshot = await openSnapshot(archived.view, plan);
+  await assert.rejects(Array.fromAsync(snapshot.bytes()), {
+    code: "DATA_CORRUPT",
+    hint: new RegExp(`tidemark verify ${second}.*--without-set ${second}`),
+  });
+});
+
+test("planRestore() tries the next log where one of another instance lies in the way", async () => {
+  const { archived } = await oneLine();
+  const strange = { replicationId: "d".repeat(40), offset: 70_000, ms: startMs + 5000 };
+  const log = makeLog({
+    ...{ startOffset: strange.offset, startMs: strange.ms, batches, id: strange.replicationId },
+  });
+  const line = await archived.addLog(log.bytes, strange);
+  for (const target of [{ kind: "time", ms: startMs + 15_000 }, { kind: "latest" }] as const) {
+    const plan = await planOf(archived, target);
+    assert.notEqual(plan.line, line);
+    // The latest one is looked for among those first that have a set.
+    const notes = target.kind === "time" ? `log ${line} was passed over: no set is there` : "^$";
+    assert.match(plan.notes.join("\n"), new RegExp(notes));
+  }
+});
+
+test("planRestore() to a time says that the source's clock was ahead then", async () => {
+  const many = Array.from({ length: 60 }, () => ({ units: [1], silent: 0, laterMs: 1000 }));
+  const jumping = many.map((batch, i) => {
+    return { ...batch, laterMs: 1000 + (i === 20 ? hourMs : 0) - (i === 30 ? hourMs : 0) };
+  });
+  const logs = [many, jumping].map((each) =>
+    makeLog({ startOffset: 1000, startMs, batches: each }),
+  );
+  // One piece, of one block or of many; and pieces that end somewhere, or where the clock was set.
+  const cuts: readonly ((line: { sequence: number }) => boolean)[] = [
+    () => false,
+    ({ sequence }) => sequence % 3 === 0,
+    ({ sequence }) => sequence === 22 || sequence === 33,
+  ];
+  for (const [number, log] of logs.entries()) {
+    for (const blockBytes of [100, 1_000_000]) {
+      for (const cutAfter of cuts) {
+        const archived = new Archived();
+        await archived.addLog(log.bytes, base, { cutAfter, blockBytes });
+        await archived.addSet(makeRdb(1), base, { kind: "base" });
+        const target = { kind: "time", ms: startMs + 40_000 } as const;
+        const plan = await planOf(archived, target);
+        const notes = plan.notes.join("\n");
+        if (number === 0) assert.equal(notes, "");
+        else assert.match(notes, /clock was ahead, it seems: behind 2026-11-18T11:07:00/);
+        const early = await planOf(archived, { kind: "time", ms: startMs + 10_000 });
+        assert.deepEqual(early.notes, []);
+        const options = { nowMs: startMs + 60_000 };
+        const live = await planRestore(archived.view, archived.catalogue, target, options);
+        const told = live.kind === "plan" && live.plan.notes.join("\n").includes("still to come");
+        assert.equal(told, number === 1);
+      }
+    }
+  }
 });

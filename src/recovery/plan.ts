@@ -15,21 +15,29 @@
  *   2. A set that was not verified is taken only where no verified one will do, and the plan says so.
  *   3. A target outside of what can be restored is not moved: the answer is the windows, and the
  *      nearest moments on both sides, for whoever asked to choose.
+ *   4. A set that can be seen to be damaged (its manifest, the size or the index of its object) is passed over
+ *      for an older one, and the plan says so; named as the target, it is refused. Damage of a block is
+ *      found only when it is read: `without` is for that.
+ *   5. Which of several comes later, positions decide, then the clock of whoever took the sets. The source's
+ *      clock may have been wrong for an hour, and nothing written since then may be left out for that.
  */
 import { createHash } from "node:crypto";
-import { maxManifestBytes, parseSetManifest, type SetManifest } from "../archive/backup-set.ts";
+import type { SetManifest } from "../archive/backup-set.ts";
 import {
   type Catalogue,
   type ListedSet,
-  type LogLine,
   type Piece,
   type Window,
   windowsOf,
+  withFaults,
 } from "../archive/catalogue.ts";
 import { setObject } from "../archive/layout.ts";
 import { Failure } from "../base/errors.ts";
 import type { Position } from "../codec/aof/annotation.ts";
 import { writeCommands } from "../codec/commands/table.ts";
+import { findHeldStamp } from "./plan-clock.ts";
+import { type Candidate, chooseFirst, compareLate, mayHave, runsOf } from "./plan-runs.ts";
+import { type ReadSet, tryUseSet, type UsableSet, useSet, withoutSets } from "./plan-set.ts";
 import {
   type ArchiveView,
   type CommandPlace,
@@ -99,6 +107,10 @@ export type PlanResult =
   | ({ readonly kind: "outside" } & Outside);
 
 export type PlanOptions = {
+  /** Sets that are not to be used: names, or beginnings of names. */
+  readonly without?: readonly string[];
+  /** By this machine's clock: a log that ends later was stamped by one that was ahead. */
+  readonly nowMs?: number;
   /** What is restored in a second, for the estimate. */
   readonly bytesPerSecond?: number;
   readonly signal?: AbortSignal;
@@ -107,15 +119,9 @@ export type PlanOptions = {
 const defaultRate = 200e6;
 /** A set has the time of a clock, the log that of arrival: which is first, their positions tell. */
 const clockSlackMs = 10_000;
-
-/** A run of pieces with the sets that are in its time. */
-type Candidate = {
-  readonly line: LogLine;
-  readonly pieces: readonly Piece[];
-  readonly sets: readonly ListedSet[];
-  readonly fromMs: number;
-  readonly toMs: number;
-};
+/** So many sets that are stamped later than all log are looked at, the newest. */
+const maxLateSets = 16;
+const shownNotes = 3;
 
 type End = { readonly run: Candidate; readonly place: LogPlace; readonly moment: Moment };
 
@@ -128,9 +134,10 @@ export async function planRestore(
   target: RestoreTarget,
   options: PlanOptions = {},
 ): Promise<PlanResult> {
-  const planner = new Planner(view, catalogue, target, options);
+  const usable = withoutSets(catalogue, options.without ?? []);
+  const planner = new Planner(view, usable, target, options);
   const result = await planner.run();
-  if ("found" in result) return outside(catalogue, target, result);
+  if ("found" in result) return outside(withFaults(usable, planner.faults), target, result);
   return { kind: "plan", plan: result };
 }
 
@@ -156,6 +163,8 @@ class Planner {
   readonly #options: PlanOptions;
   readonly #runs: readonly Candidate[];
   readonly #notes: string[] = [];
+  /** By name: what there is of it, or what is wrong. */
+  readonly #tried = new Map<string, ReadSet | string>();
 
   constructor(
     view: ArchiveView,
@@ -170,19 +179,125 @@ class Planner {
     this.#runs = runsOf(catalogue);
   }
 
+  /** What was found wrong with sets, by their names. */
+  get faults(): Map<string, string> {
+    return new Map(
+      [...this.#tried].flatMap(([name, found]) =>
+        typeof found === "string" ? [[name, found]] : [],
+      ),
+    );
+  }
+
   async run(): Promise<Plan | Refusal> {
     const target = this.#target;
-    if (target.kind === "set") return await this.#setAsItIs(this.#findSet(target.name));
-    if (target.kind === "latest") {
-      const last = this.#runs.at(-1);
-      const newest = chooseFirst(this.#catalogue.sets)[0];
-      if (newest !== undefined && newest.ms > (last?.toMs ?? -1)) {
-        return await this.#setAsItIs(newest);
+    switch (target.kind) {
+      case "set":
+        return await this.#setAsItIs(this.#findSet(target.name));
+      case "latest":
+        return await this.#latest();
+      case "time": {
+        const has = ({ fromMs, toMs }: Candidate) => fromMs <= target.ms && target.ms <= toMs;
+        const runs = this.#runs.filter(has).reverse();
+        return (await this.#inFirstOf(runs, target.ms)) ?? this.#refuse(target);
+      }
+      case "position":
+        return await this.#upTo(await this.#endAtPosition(target));
+      case "before":
+        return await this.#upTo(await this.#endBefore(target));
+    }
+  }
+
+  async #upTo(end: End | Refusal): Promise<Plan | Refusal> {
+    return "found" in end ? end : await this.#fromSet(end);
+  }
+
+  /** The end of the newest history: of a log, or of a set that is in none. */
+  async #latest(): Promise<Plan | Refusal> {
+    const { runs, lone } = await this.#placeLateSets();
+    const plan = await this.#inFirstOf(await this.#newestFirst(runs));
+    const [set] = lone;
+    if (set === undefined || (plan !== undefined && !("found" in plan) && !isLater(set, plan))) {
+      return plan ?? this.#refuse(this.#target);
+    }
+    if (runs.length > 0) {
+      this.#notes.push(`set ${set.listed.name} is taken as it is: its position is in no log`);
+    }
+    return this.#asItIs(set);
+  }
+
+  /**
+   * Sets that are stamped later than all log. Where a log has the position of one, the source's clock was
+   * ahead, or the set is stamped a little late: it is one of that log's sets then.
+   */
+  async #placeLateSets(): Promise<{ runs: Candidate[]; lone: UsableSet[] }> {
+    const lastMs = this.#runs.at(-1)?.toMs ?? -1;
+    const late = chooseFirst(this.#catalogue.sets.filter(({ ms }) => ms > lastMs));
+    const lone: UsableSet[] = [];
+    const found = new Map<readonly Piece[], ListedSet[]>();
+    for (const listed of late.slice(0, maxLateSets)) {
+      const set = await this.#tryUse(listed);
+      if (set === undefined) continue;
+      const pieces = await this.#findLog(set.manifest.position);
+      if (pieces === undefined) lone.push(set);
+      else found.set(pieces, [...(found.get(pieces) ?? []), listed]);
+    }
+    return { runs: runsOf(this.#catalogue, found), lone: lone.sort(compareLate) };
+  }
+
+  /** The log that has a position before its end. */
+  async #findLog(position: Position): Promise<readonly Piece[] | undefined> {
+    const { offset } = position;
+    for (const { runs } of this.#catalogue.lines) {
+      for (const { pieces } of runs) {
+        if (!pieces.some((piece) => mayHave(piece, offset))) continue;
+        const found = await locatePosition(this.#view, pieces, position);
+        if (found?.cut.isExact === true) return pieces;
       }
     }
-    const end = await this.#findEnd(target);
-    if (end === undefined) return this.#refuse(target);
-    return "found" in end ? end : await this.#fromSet(end);
+    return undefined;
+  }
+
+  /** Logs that overlap in time were stamped by a clock that was set: when their sets were taken counts. */
+  async #newestFirst(runs: readonly Candidate[]): Promise<Candidate[]> {
+    const last = runs.at(-1);
+    const isInDoubt = (run: Candidate) => last !== undefined && run.toMs > last.pieces[0].fromMs;
+    const doubtful = runs.filter(isInDoubt);
+    if (doubtful.length < 2) return runs.toReversed();
+    const began = new Map<Candidate, number>();
+    for (const run of doubtful) began.set(run, await this.#beganMs(run));
+    const byBegin = (a: Candidate, b: Candidate) => (began.get(b) ?? 0) - (began.get(a) ?? 0);
+    const rest = runs.filter((run) => !isInDoubt(run));
+    return [...doubtful.sort(byBegin), ...rest.reverse()];
+  }
+
+  /** When the first set of a log was taken, by the clock of who took it. */
+  async #beganMs({ sets, pieces }: Candidate): Promise<number> {
+    for (const listed of sets.toReversed()) {
+      const set = await this.#tryUse(listed);
+      if (set === undefined) continue;
+      const { position, startedMs } = set.manifest;
+      if (await locatePosition(this.#view, pieces, position)) return startedMs;
+    }
+    return 0;
+  }
+
+  /** A plan for the first of these that has one; the refusal of the first where none has. */
+  async #inFirstOf(
+    runs: readonly Candidate[],
+    ms = Number.POSITIVE_INFINITY,
+  ): Promise<Plan | Refusal | undefined> {
+    let refusal: Refusal | undefined;
+    const passed: string[] = [];
+    const known = this.#notes.length;
+    for (const run of runs) {
+      const result = await this.#fromSet(await this.#endAtTime(run, ms));
+      if (!("found" in result)) return { ...result, notes: [...passed, ...result.notes] };
+      // What was said of its sets is said by this; all of it only where there is no plan.
+      const said = this.#notes.splice(known).slice(0, shownNotes);
+      refusal ??= { ...result, found: [result.found, ...said].join("; ") };
+      passed.push(`log ${run.line.name} was passed over: ${result.found}`);
+    }
+    return refusal;
   }
 
   #findSet(name: string): ListedSet {
@@ -190,49 +305,51 @@ class Planner {
     const found = sets.filter((set) => set.name.startsWith(name));
     const exact = found.find((set) => set.name === name) ?? (found.length === 1 ? found[0] : null);
     if (exact) return exact;
-    const words =
-      found.length > 1
-        ? `${found.length} sets begin so`
-        : unfinished.has(name)
-          ? "it has no manifest: it is being made, or was left behind"
-          : "there is no such set";
-    throw new Failure("OBJECT_MISSING", `Cannot restore set "${name}": ${words}`, {
-      hint: "`tidemark backups` lists the sets.",
-    });
-  }
-
-  async #setAsItIs(set: ListedSet): Promise<Plan> {
-    const manifest = await this.#readManifest(set);
-    if (!set.isVerified) this.#notes.push(`set ${set.name} was not verified`);
-    const { position, ms } = manifest;
-    return this.#plan(set, manifest, { ms, position });
-  }
-
-  /** The run that has the target, and where it is cut; undefined where none has it. */
-  async #findEnd(target: RestoreTarget): Promise<End | Refusal | undefined> {
-    switch (target.kind) {
-      case "time": {
-        const run = this.#runs.findLast(
-          ({ fromMs, toMs }) => fromMs <= target.ms && target.ms <= toMs,
-        );
-        return run && (await this.#endAtTime(run, target.ms));
-      }
-      case "latest": {
-        const run = this.#runs.at(-1);
-        return run && (await this.#endAtTime(run, Number.POSITIVE_INFINITY));
-      }
-      case "position":
-        return await this.#endAtPosition(target);
-      case "before":
-        return await this.#endBefore(target);
-      case "set":
-        return undefined;
+    const hint = "`tidemark backups` lists the sets.";
+    if (found.length > 1) {
+      const message = `Cannot tell which set "${name}" is: ${found.length} sets begin so`;
+      throw new Failure("USAGE", message, { hint: "Write more of its name." });
     }
+    const words = unfinished.has(name)
+      ? "it has no manifest: it is being made, or was left behind"
+      : "there is no such set";
+    throw new Failure("OBJECT_MISSING", `Cannot restore set "${name}": ${words}`, { hint });
+  }
+
+  async #setAsItIs(listed: ListedSet): Promise<Plan> {
+    const set = await useSet(this.#view, this.#catalogue.instance, listed);
+    return this.#asItIs({ ...set, listed });
+  }
+
+  #asItIs({ listed, manifest }: UsableSet): Plan {
+    if (!listed.isVerified) this.#notes.push(`set ${listed.name} was not verified`);
+    const { position, ms } = manifest;
+    return this.#plan(listed, manifest, { ms, position });
   }
 
   async #endAtTime(run: Candidate, ms: number): Promise<End> {
-    const { cut: _, ...place } = await locateTime(this.#view, run.pieces, ms);
+    const { cut, ...place } = await locateTime(this.#view, run.pieces, ms);
+    await this.#noteClock(run, { ...place, nextMs: cut.nextMs });
     return { run, place, moment: momentOf(run, place, true) };
+  }
+
+  async #noteClock(run: Candidate, place: LogPlace & { readonly nextMs: number | undefined }) {
+    const { nextMs, after } = place;
+    if (nextMs === undefined) return;
+    const { nowMs = Number.POSITIVE_INFINITY } = this.#options;
+    if (run.toMs > nowMs + clockSlackMs) {
+      this.#notes.push(
+        `the log ends at ${iso(run.toMs)}, which is still to come: the source's clock was ahead, and ` +
+          "what was written since then is left out; `--at latest` takes all",
+      );
+      return;
+    }
+    const heldMs = await findHeldStamp(this.#view, run.pieces, { ...place, nextMs });
+    if (heldMs === undefined) return;
+    this.#notes.push(
+      `the source's clock was ahead, it seems: behind ${iso(after?.ms ?? 0)} writes are stamped ` +
+        `${iso(nextMs)}, and then ${iso(heldMs)} until that was over; they are left out`,
+    );
   }
 
   async #endAtPosition(target: RestoreTarget & { kind: "position" }): Promise<End | Refusal> {
@@ -289,31 +406,48 @@ class Planner {
   /** The newest good set whose position is in the run's log at or before its end. */
   async #fromSet(end: End): Promise<Plan | Refusal> {
     const { run, place } = end;
-    const lastMs = this.#target.kind === "time" ? this.#target.ms : end.moment.ms;
+    const lastMs = this.#lastMs(end);
     const upTo = run.sets.filter(({ ms }) => ms <= lastMs + clockSlackMs);
-    for (const set of chooseFirst(upTo)) {
-      const manifest = await this.#readManifest(set);
+    for (const listed of chooseFirst(upTo)) {
+      const set = await this.#tryUse(listed);
+      if (set === undefined) continue;
+      const { manifest } = set;
       const start = await locatePosition(this.#view, run.pieces, manifest.position);
       if (start === undefined || !start.cut.isExact) {
-        this.#notes.push(`set ${set.name} was passed over: its position is not in the log`);
+        this.#notes.push(`set ${listed.name} was passed over: its position is not in the log`);
         continue;
       }
       if (comparePlaces(start, place) > 0) continue;
-      if (!set.isVerified) this.#notes.push(`set ${set.name} was not verified`);
+      if (!listed.isVerified) this.#notes.push(`set ${listed.name} was not verified`);
       const database =
         start.database ??
         manifest.database ??
         (await databaseBefore(this.#view, run.pieces, start.piece));
       const { piece, offset, after } = start;
       const range = rangeOf(run.pieces, { piece, offset, after, database }, place);
-      return this.#plan(set, manifest, end.moment, { range, line: run.line.name });
+      return this.#plan(listed, manifest, end.moment, { range, line: run.line.name });
     }
     return { found: "no set is there from which its log could be replayed", ms: end.moment.ms };
   }
 
-  async #readManifest(set: ListedSet): Promise<SetManifest> {
-    const object = setObject(this.#catalogue.instance, set.name, "manifest");
-    return parseSetManifest(await this.#view.readSmall(object, maxManifestBytes), object);
+  /** No set later than this can be before the end. */
+  #lastMs({ moment }: End): number {
+    const { kind } = this.#target;
+    if (kind === "latest") return Number.POSITIVE_INFINITY;
+    return kind === "time" ? this.#target.ms : moment.ms;
+  }
+
+  /** Undefined, and a note, where something is seen to be wrong with it. Asked twice, it is read once. */
+  async #tryUse(listed: ListedSet): Promise<UsableSet | undefined> {
+    let found = this.#tried.get(listed.name);
+    if (found === undefined) {
+      found = await tryUseSet(this.#view, this.#catalogue.instance, listed);
+      this.#tried.set(listed.name, found);
+    }
+    if (typeof found !== "string") return { ...found, listed };
+    const note = `set ${listed.name} was passed over: ${found}`;
+    if (!this.#notes.includes(note)) this.#notes.push(note);
+    return undefined;
   }
 
   #plan(
@@ -323,6 +457,7 @@ class Planner {
     log?: { readonly range: LogRange; readonly line: string },
   ): Plan {
     const { instance } = this.#catalogue;
+    const isNamed = this.#target.kind === "set";
     const isEmpty = log === undefined || comparePlaces(log.range.start, log.range.end) === 0;
     const range = isEmpty ? undefined : log.range;
     const size = range === undefined ? { raw: 0, stored: 0 } : sizeOf(range);
@@ -343,19 +478,31 @@ class Planner {
       rawBytes,
       rawLogBytes: size.raw,
       estimatedMs: Math.ceil((1000 * rawBytes) / bytesPerSecond),
-      notes: this.#notes,
+      notes: [...this.#notes, ...(isNamed ? [] : this.#missing(set.ms, moment.ms))],
     };
   }
 
   #refuse(target: RestoreTarget): Refusal {
-    if (this.#runs.length === 0) return { found: "no log and no set to replay it on are there" };
-    if (target.kind !== "time") return { found: "it is outside of what can be restored" };
-    const last = this.#runs.at(-1)?.toMs ?? 0;
+    const last = this.#runs.at(-1)?.toMs;
+    const ms = target.kind === "time" ? target.ms : undefined;
     const found =
-      target.ms > last
-        ? `the log ends at ${iso(last)}`
-        : "no log is there from a set before it up to then";
-    return { found, ms: target.ms };
+      last === undefined
+        ? "no log and no set to replay it on are there"
+        : ms === undefined
+          ? "it is outside of what can be restored"
+          : ms > last
+            ? `the log ends at ${iso(last)}`
+            : "no log is there from a set before it up to then";
+    const why = [...this.#notes, ...this.#missing(0, ms)].slice(-shownNotes);
+    return { found: [found, ...why].join("; "), ...(ms !== undefined && { ms }) };
+  }
+
+  /** Sets of that time that are listed, and known to be none. */
+  #missing(fromMs: number, toMs = Number.POSITIVE_INFINITY): string[] {
+    return this.#catalogue.sets.flatMap(({ name, ms, fault }) => {
+      const isMissing = fault !== undefined && ms >= fromMs && ms <= toMs;
+      return isMissing ? [`set ${name} was passed over: ${fault}`] : [];
+    });
   }
 }
 
@@ -383,30 +530,12 @@ async function findLastIn(
   return undefined;
 }
 
-/** Runs that can be restored, by their ends; sets newest first. */
-function runsOf(catalogue: Catalogue): Candidate[] {
-  const runs: Candidate[] = [];
-  for (const line of catalogue.lines) {
-    for (const { pieces } of line.runs) {
-      const first = pieces[0];
-      const toMs = pieces.at(-1)?.toMs;
-      if (first === undefined || toMs === undefined) continue;
-      const sets = catalogue.sets.filter(({ ms }) => ms >= first.fromMs && ms <= toMs);
-      const oldest = sets[0];
-      if (oldest === undefined) continue;
-      runs.push({ line, pieces, sets: sets.toReversed(), fromMs: oldest.ms, toMs });
-    }
-  }
-  return runs.sort((a, b) => a.toMs - b.toMs);
-}
-
-/** Verified sets first, and of each kind the newest. */
-function chooseFirst(sets: readonly ListedSet[]): ListedSet[] {
-  return sets.toSorted((a, b) => Number(b.isVerified) - Number(a.isVerified) || b.ms - a.ms);
-}
-
-function mayHave({ fromOffset, toOffset }: Piece, offset: number): boolean {
-  return (offset >= fromOffset && offset <= toOffset) || toOffset < fromOffset;
+/** Whether a set that is in no log stands behind what a plan gives. */
+function isLater({ manifest }: UsableSet, plan: Plan): boolean {
+  const { position, startedMs } = manifest;
+  const end = plan.moment.position;
+  if (end?.replicationId === position.replicationId) return position.offset > end.offset;
+  return startedMs > plan.set.manifest.startedMs;
 }
 
 /** Whether the indexes list such commands. */
@@ -461,7 +590,8 @@ function outside(catalogue: Catalogue, target: RestoreTarget, refusal: Refusal):
   const result = { kind: "outside", target, found, windows } as const;
   if (ms === undefined) return { ...result, before: undefined, after: undefined };
   const ends = windows.flatMap(({ fromMs, toMs }) => [fromMs, toMs]).map(atTime);
-  const moments = [...ends, ...catalogue.sets.map((set) => atSet(set))];
+  const usable = catalogue.sets.filter(({ fault }) => fault === undefined);
+  const moments = [...ends, ...usable.map((set) => atSet(set))];
   const before = moments.filter((each) => each.ms < ms).sort((a, b) => b.ms - a.ms)[0];
   const after = moments.filter((each) => each.ms > ms).sort((a, b) => a.ms - b.ms)[0];
   return { ...result, before, after };

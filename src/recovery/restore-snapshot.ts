@@ -4,6 +4,7 @@
  *   object of the set ─► raw bytes ─┬─► as they are
  *                                   └─► KeyPipe (choice, prefix, expiries) ─► RdbWriter of the target
  */
+import type { RdbIndex } from "../archive/object/index-format.ts";
 import type { ObjectReader } from "../archive/object/object-reader.ts";
 import { Failure } from "../base/errors.ts";
 import type { Target } from "../codec/rdb/model.ts";
@@ -12,6 +13,7 @@ import { RdbTranscoder } from "../codec/rdb/transcode.ts";
 import { RdbWriter, type WriterOptions } from "../codec/rdb/writer.ts";
 import { KeyPipe, type KeyPipeCounts, type KeyPipeOptions } from "./key-pipe.ts";
 import type { Plan } from "./plan.ts";
+import { hintFor, openSetObject, withHint } from "./plan-set.ts";
 import type { ArchiveView } from "./restore-locate.ts";
 import { isEverything } from "./selection.ts";
 
@@ -28,22 +30,31 @@ export type Snapshot = {
 };
 
 /** The set of a plan, which must be the one that its manifest tells of. @throws Failure */
-export async function openSnapshot(view: ArchiveView, { set }: Plan): Promise<Snapshot> {
-  const { snapshot } = set.manifest;
-  const reader: ObjectReader = await view.openObject(set.object, snapshot.sizeBytes);
-  const { index } = reader;
-  if (index.kind !== "rdb" || index.rawSha256 !== snapshot.rawSha256) {
-    const found = "its snapshot is not the one that its manifest tells of";
-    throw new Failure("DATA_CORRUPT", `Cannot restore set "${set.name}": ${found}`);
-  }
-  const { rawBytes, magic, keys } = index;
+export async function openSnapshot(
+  view: ArchiveView,
+  { set, target, log }: Plan,
+): Promise<Snapshot> {
+  const reader = await openSetObject(view, set.name, set.manifest, set.object);
+  const { rawBytes, magic, keys } = reader.index as RdbIndex;
+  const use = target.kind === "set" ? "named" : log === undefined ? "alone" : "with log";
+  const hint = hintFor(set.name, use);
   return {
     name: reader.name,
     rawBytes,
     magic,
     keys,
-    bytes: () => reader.rawBytes({ sums: false }),
+    bytes: () => readSet(reader, hint),
   };
+}
+
+/** Damage in the middle is met only here: whoever restores is told how to do without this set. */
+async function* readSet(reader: ObjectReader, hint: string): AsyncGenerator<Uint8Array> {
+  try {
+    yield* reader.rawBytes({ sums: false });
+  } catch (error) {
+    const isDamage = error instanceof Failure && error.code.startsWith("DATA_");
+    throw isDamage ? withHint(error, hint) : error;
+  }
 }
 
 const chosenFirst: readonly Target[] = [

@@ -49,6 +49,9 @@ test("parseAddress() refuses all else, and repeats no credentials", () => {
     "s3://id:hunter2@bucket/x",
     "s3://hunter2@bucket/x",
     "file://host/x",
+    "s3://bucket/../x",
+    "s3://bucket/a/%2E%2e",
+    "s3://bucket/./x?region=eu",
   ]) {
     assert.throws(
       () => parseAddress(address),

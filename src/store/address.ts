@@ -47,6 +47,10 @@ export function parseAddress(address: string): StoreOptions {
     case "file":
       return { kind: "directory", path: pathOf(parseUrl(address)) };
     case "s3":
+      // A URL parser would take them away, and another place be meant than was written.
+      if (/\/(\.|%2e){1,2}(?=\/|$)/i.test(address.replace(/[?#].*$/s, ""))) {
+        throw refusal('"." and ".." are no part of a prefix');
+      }
       return parseS3(parseUrl(address));
     default:
       throw refusal(`"${scheme}://" is not known`);

@@ -35,6 +35,7 @@ import {
   realpath,
   rename,
   rm,
+  rmdir,
   stat,
   unlink,
 } from "node:fs/promises";
@@ -42,6 +43,7 @@ import { dirname, join, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
+import { makeFolder } from "../base/make-folder.ts";
 import { checkName, checkPrefix, compareNames, isName } from "./name.ts";
 import { failIfAborted } from "./retry.ts";
 import type {
@@ -242,7 +244,7 @@ export class DirectoryStore implements Store {
   async #makeFolder(folder: string): Promise<void> {
     if (this.#durable.has(folder)) return;
     if (folder === this.#root) {
-      const first = await mkdir(folder, { recursive: true, mode: 0o700 });
+      const first = await makeFolder(folder, 0o700);
       if (first !== undefined) {
         for (let at = folder; at.length >= first.length; at = dirname(at)) {
           await syncFolder(dirname(at));
@@ -282,6 +284,19 @@ export class DirectoryStore implements Store {
       throw isSystemError(error) ? diskFailure(`${verb} "${name}" in ${this.name}`, error) : error;
     }
   }
+}
+
+/**
+ * Takes away what an undertaking has left that ended before there was an object: folders without a file in
+ * them, from the root on. Only for a folder in which nobody else can be at work yet.
+ */
+export async function removeEmptyFolders(path: string): Promise<void> {
+  const entries = (await ifThere(readdir(path, { withFileTypes: true }))) ?? [];
+  for (const entry of entries) {
+    if (entry.isDirectory()) await removeEmptyFolders(join(path, entry.name));
+  }
+  const left = await ifThere(readdir(path));
+  if (left?.length === 0) await ifThere(rmdir(path));
 }
 
 type Wanted = {

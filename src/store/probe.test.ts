@@ -160,6 +160,10 @@ test("probeStore() passes on what says nothing about the storage", async () => {
       await assert.rejects(probeStore(store), failure, `${calls}`);
     }
   }
+  const cause = Object.assign(new Error("ENOSPC"), { code: "ENOSPC", syscall: "write" });
+  const full = new Failure("STORE_FAILED", "no space", { cause });
+  const upload = () => Promise.reject(full);
+  await assert.rejects(probeStore(broken(dir.path, () => ({ upload }))), full);
   const signal = AbortSignal.abort();
   await assert.rejects(probeStore(new DirectoryStore(dir.path), { signal }), { code: "ABORTED" });
 });

@@ -264,8 +264,13 @@ class Probe {
 /** Whether it says nothing about what the storage can do. */
 function isFinal(error: unknown): boolean {
   if (!(error instanceof Failure)) return true;
+  // A full or broken disk of this machine says nothing about the kind of storage.
+  const { syscall, code } = (error.cause ?? {}) as NodeJS.ErrnoException;
+  if (error.code === "STORE_FAILED" && syscall !== undefined && diskTroubles.has(code)) return true;
   return /^(STORE_BUSY|STORE_DENIED|ABORTED|TLS_FAILED)$/.test(error.code);
 }
+
+const diskTroubles: ReadonlySet<string | undefined> = new Set(["ENOSPC", "EDQUOT", "EIO", "EFBIG"]);
 
 function isSame(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((name, i) => name === b[i]);

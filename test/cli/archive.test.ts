@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { freePort } from "../link/ports.ts";
 import { temporaryFolder } from "../support/folder.ts";
 import { missingServers, type RunningServer, startServer } from "../support/servers.ts";
 import { Site } from "./daemon.ts";
-import { tidemark } from "./tidemark.ts";
+import { shell, tidemark } from "./tidemark.ts";
 
 const conf = { "repl-diskless-sync-delay": 0 };
 const skip = missingServers("redis-8.0");
@@ -137,6 +137,20 @@ suite("the archive from the command line", { skip, concurrency: true }, () => {
     assert.ok(plan[0].sets[0].stays.includes("kept"));
     await site.run("unkeep", set);
     assert.equal((await site.json("backups", "db1"))[0].isKept, false);
+
+    const nothing = await site.run("expire", "db1", "--apply");
+    assert.match(nothing.stdout, / {2}Nothing goes\.\n$/);
+    assert.doesNotMatch(nothing.stdout, /Done/);
+    const short = await site.run("expire", "db1", "--log-window", "0s");
+    assert.equal(short.status, 2);
+    assert.match(short.stderr, /Cannot use --log-window 0s: give a duration .*, from 1h to 36500d/);
+
+    const into = join(folder.path, "restored");
+    const restore = ["restore", "db1", "--at", "latest", "--to-dir", into, "--config", site.config];
+    const unheard = await shell('"$@" > /dev/full', ...restore);
+    assert.equal(unheard.status, 9);
+    assert.match(unheard.stderr, /^tidemark: Cannot write to standard output: no space left/);
+    assert.ok(!existsSync(into), "what could not be told was not begun");
 
     const object = `instances/db1/sets/${set}/snapshot.rdb.zst`;
     const plain = await tidemark("cat", object, "--repo", join(folder.path, "repository"));

@@ -178,7 +178,7 @@ suite("inspect", () => {
     child.stdout.destroy();
     const [status] = (await once(child, "close")) as [number | null];
     assert.equal(stderr, "");
-    assert.equal(status, 0);
+    assert.equal(status, 141);
   });
 });
 
@@ -249,8 +249,8 @@ suite("the command line", () => {
     for (const args of [["--help"], [], ["inspect", "--help"], ["check", "--help"]]) {
       const { status, stdout } = await tidemark(...args);
       assert.equal(status, 0);
-      assert.match(stdout, /^Exit status:\n {3}0 /m);
-      assert.match(stdout, /^ {3}3 {2}data corrupt, data torn$/m);
+      assert.match(stdout, /^Exit status:\n {4}0 /m);
+      assert.match(stdout, /^ {4}3 {2}data corrupt, data torn$/m);
       if (args.length === 2) assert.match(stdout, /^Examples:\n {2}tidemark /m);
     }
   });

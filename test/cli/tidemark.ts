@@ -16,7 +16,17 @@ export async function tidemark(...args: string[]): Promise<Outcome> {
 }
 
 export async function runNode(...args: string[]): Promise<Outcome> {
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
+  return await runProgram(process.execPath, ...args);
+}
+
+/** Runs a line of the shell in which `"$@"` is the command line with these arguments. */
+export async function shell(line: string, ...args: string[]): Promise<Outcome> {
+  const main = join(checkout, "src/cli/main.ts");
+  return await runProgram("bash", "-c", line, "bash", process.execPath, main, ...args);
+}
+
+export async function runProgram(program: string, ...args: string[]): Promise<Outcome> {
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
   const closed = once(child, "close") as Promise<[status: number | null]>;
   const [stdout, stderr, [status]] = await Promise.all([
     text(child.stdout),

@@ -3,9 +3,11 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { readCatalogue } from "../../src/archive/catalogue.ts";
+import { Lease } from "../../src/archive/lease.ts";
 import { initRepository } from "../../src/archive/repository.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { type Config, parseConfig } from "../../src/daemon/config.ts";
+import { askDaemon } from "../../src/daemon/control.ts";
 import { type UpEvent, up } from "../../src/daemon/up.ts";
 import { askStatus } from "../../src/record/status.ts";
 import { openStore } from "../../src/store/open.ts";
@@ -97,6 +99,31 @@ suite("up()", { skip }, () => {
     await using store = await openStore(join(folder.path, "repository"));
     await initRepository(store);
     await running.told("db1", "archive verified");
+  });
+
+  test("it says at once who writes the instance, and how to take over", async () => {
+    using folder = temporaryFolder();
+    await using server = await startServer("redis-8.0", { conf });
+    const config = configOf(folder.path, { db1: `unix://${server.socketPath}` });
+    await using store = await openStore(join(folder.path, "repository"));
+    const repository = await initRepository(store);
+    await using _lease = await Lease.acquire(repository, "db1", { owner: "another up" });
+    await using running = new Running(config);
+    const told = await running.told("db1", "archive waits");
+    assert.match(JSON.stringify(told), /"holder":"another up, process .*`tidemark up --steal`/);
+    const folderOfSpool = join(folder.path, "spool/db1");
+    const { archive } = (await askStatus(folderOfSpool)) as unknown as {
+      archive: { state: string; trouble: string };
+    };
+    assert.equal(archive.state, "opening");
+    const waits =
+      /another up, process .* writes "db1"; unless it gives a sign of life until \d{4}-/;
+    assert.match(archive.trouble, waits);
+    await assert.rejects(askDaemon(folderOfSpool, { do: "backup" }), {
+      code: "LEASE_HELD",
+      message: waits,
+      hint: /`tidemark up --steal`/,
+    });
   });
 
   test("a moment of the policy that was missed is caught up once", async () => {

@@ -50,6 +50,19 @@ test("open() says which key is missing, or that it is another one", () => {
   assert.throws(() => Sealing.open(header, "o", () => Buffer.alloc(31)), { code: "USAGE" });
 });
 
+test("open() finds out which of several keys it is", () => {
+  const { header } = Sealing.create("rdb", key);
+  const other = Buffer.alloc(32, 2);
+  for (const keys of [[other, key.key], [key.key, other], [key.key]]) {
+    assert.deepEqual(Sealing.open(header, "o", () => keys).given, key);
+  }
+  assert.throws(() => Sealing.open(header, "o", () => [other, Buffer.alloc(32, 3)]), {
+    code: "KEY_NEEDED",
+    message: 'Cannot read o: none of the 2 keys given is its key "k1"',
+  });
+  assert.throws(() => Sealing.open(header, "o", () => []), { message: /encrypted with key "k1"$/ });
+});
+
 test("open() refuses a header that is cut off or damaged", () => {
   const { header } = Sealing.create("rdb", key);
   for (let size = 0; size < header.length; size++) {

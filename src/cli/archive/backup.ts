@@ -30,6 +30,7 @@ import { takeSnapshot } from "../../record/snapshot.ts";
 import { SourceFinder } from "../../record/source-finder.ts";
 import { formatBytes, formatDuration, plural } from "../render/text.ts";
 import { findShards } from "./cluster-shards.ts";
+import { tellOfWaiting } from "./lease-notice.ts";
 import { LiveLine } from "./live-line.ts";
 import { nowhere } from "./place.ts";
 
@@ -134,7 +135,10 @@ async function take(
   await using spool = await lockSpool(config.spool);
   const owner = `tidemark backup on ${hostname()}`;
   const holder = spool === undefined ? undefined : holderOf(config.spool);
-  await using lease = await Lease.acquire(repository, name, { owner, holder, signal });
+  await using lease = await Lease.acquire(repository, name, {
+    ...{ owner, holder, signal },
+    onWait: tellOfWaiting,
+  });
   const finder = new SourceFinder({ topology, key, prefer, connect });
   return await takeSet(
     repository,

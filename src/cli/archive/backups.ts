@@ -4,7 +4,7 @@
  * A set whose manifest cannot be read is listed all the same, with the reason: it is there, and whoever looks for
  * a backup has to know that this one is none.
  */
-import type { SetManifest } from "../../archive/backup-set.ts";
+import { type SetManifest, sizeFault } from "../../archive/backup-set.ts";
 import { type ListedSet, readCatalogue, windowsOf } from "../../archive/catalogue.ts";
 import { setObject } from "../../archive/layout.ts";
 import { keepSet as markKept, releaseSet } from "../../archive/take-set.ts";
@@ -24,7 +24,6 @@ export type DescribedSet = ListedSet & {
   readonly instance: string;
   /** Undefined where it cannot be read; then `fault` says why. */
   readonly manifest: SetManifest | undefined;
-  readonly fault: string | undefined;
 };
 
 /** The command `backups`. */
@@ -62,10 +61,13 @@ async function describeSets(place: Place): Promise<DescribedSet[]> {
     const jobs = sets.slice(at, at + manifestsAtOnce).map(async (set): Promise<DescribedSet> => {
       try {
         const manifest = await readSetManifest(repository, instance, set.name);
-        return { ...set, instance, manifest, fault: undefined };
+        return { ...set, instance, manifest, fault: sizeFault(manifest, set) };
       } catch (error) {
         if (!(error instanceof Failure)) throw error;
-        return { ...set, instance, manifest: undefined, fault: error.message };
+        return {
+          ...{ ...set, instance, manifest: undefined },
+          ...{ isVerified: false, fault: error.message },
+        };
       }
     });
     described.push(...(await Promise.all(jobs)));
@@ -91,8 +93,8 @@ function describeCount(count: number | null): string {
   return count === null ? "-" : formatCount(count);
 }
 
-function describeState({ isVerified, isKept, fault }: DescribedSet): string {
-  const state = fault ? "damaged" : isVerified ? "good" : "not verified";
+function describeState({ isVerified, isKept, fault }: ListedSet): string {
+  const state = fault !== undefined ? "damaged" : isVerified ? "good" : "not verified";
   return isKept ? `${state}, kept` : state;
 }
 
@@ -121,10 +123,12 @@ export async function showSet(
   }
   const window = windowsOf(found.catalogue).find(({ sets }) => sets.includes(manifest.set));
   const { set } = manifest;
+  const fault = sizeFault(manifest, found.set);
   const lines = [
     title(`${instance} ${set}`),
     ...renderPairs([
-      ["state", describeState({ ...found.set, instance, manifest, fault: undefined })],
+      ["state", describeState({ ...found.set, fault })],
+      ...(fault === undefined ? [] : [["fault", fault] as const]),
       ...toPairs(manifest),
       ["restores to", window ? `every moment up to ${formatTime(window.toMs)}` : "itself only"],
       ["object", setObject(instance, set, "snapshot")],

@@ -1,13 +1,14 @@
 /** The command `cat`. */
-import { once } from "node:events";
 import { openObject } from "../../archive/repository.ts";
 import { Failure } from "../../base/errors.ts";
 import type { OpenRepository } from "../../daemon/open-repository.ts";
 import { Progress } from "../render/progress.ts";
+import { mustNotBeTerminal, writeOutputSlowly } from "../standard-output.ts";
 import { Places } from "./place.ts";
 import type { PlaceFlags } from "./place-options.ts";
 
 export async function catObject(object: string, flags: PlaceFlags): Promise<void> {
+  if (object.endsWith(".zst")) mustNotBeTerminal("an archived object");
   await using places = await Places.open(flags);
   const repositories = new Set(places.all.map(({ repository }) => repository));
   for (const repository of repositories) {
@@ -24,19 +25,15 @@ export async function catObject(object: string, flags: PlaceFlags): Promise<void
 /** Of what is compressed, `openObject()` gives the plain bytes; all else lies there as it is. */
 async function print(repository: OpenRepository, object: string, sizeBytes: number): Promise<void> {
   if (!object.endsWith(".zst")) {
-    for await (const chunk of repository.store.read(object)) await write(chunk);
+    for await (const chunk of repository.store.read(object)) await writeOutputSlowly(chunk);
     return;
   }
   const reader = await openObject(repository, object, sizeBytes);
   using progress = new Progress(reader.rawStarts.at(-1) ?? 0);
   for await (const chunk of reader.rawBytes()) {
-    await write(chunk);
+    await writeOutputSlowly(chunk);
     progress.add(chunk.length);
   }
-}
-
-async function write(chunk: Uint8Array): Promise<void> {
-  if (!process.stdout.write(chunk)) await once(process.stdout, "drain");
 }
 
 async function findSize({ store }: OpenRepository, object: string): Promise<number | undefined> {

@@ -1,5 +1,4 @@
 /** The command `download`. */
-import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { Readable } from "node:stream";
@@ -22,6 +21,7 @@ import { HeldUntilSignal } from "../held-until-signal.ts";
 import { type KeyChoiceFlags, readKeyChoice } from "../key-choice.ts";
 import { Progress } from "../render/progress.ts";
 import { formatBytes, plural } from "../render/text.ts";
+import { mustNotBeTerminal, writeOutputSlowly } from "../standard-output.ts";
 import { LiveLine } from "./live-line.ts";
 import { findSet, type Place, Places } from "./place.ts";
 import type { PlaceFlags } from "./place-options.ts";
@@ -42,6 +42,7 @@ export type DownloadFlags = PlaceFlags &
     readonly target?: Target;
     readonly lossy?: true;
     readonly server?: string;
+    readonly withoutSet?: readonly string[];
     readonly force?: true;
     readonly json?: true;
   };
@@ -56,9 +57,10 @@ type Downloaded = {
 };
 
 export async function download(what: string, out: string, flags: DownloadFlags): Promise<void> {
+  if (out === "-") mustNotBeTerminal("an RDB");
   await using places = await Places.open(flags);
   const { place, at } = await choose(places, what, flags);
-  const plan = await findPlan(place, at);
+  const plan = await findPlan(place, at, flags);
   const write = out === "-" || /\.rdb$/i.test(out) ? toRdb : isTar(out) ? toTar : toFolder;
   const done = await write(place, plan, out, flags);
   const { dropped, ...rest } = done;
@@ -119,7 +121,7 @@ function openOutput(out: string, mayReplace: boolean): Output {
     },
     write: async (bytes) => {
       sizeBytes += bytes.length;
-      if (!process.stdout.write(bytes)) await once(process.stdout, "drain");
+      await writeOutputSlowly(bytes);
     },
     publish: () => {},
     [Symbol.dispose]: () => {},

@@ -1,19 +1,15 @@
 /** The command `expire`. */
 import { hostname } from "node:os";
 import { readCatalogue } from "../../archive/catalogue.ts";
-import { applyExpiry } from "../../archive/expire.ts";
+import { applyExpiry, planSureExpiry } from "../../archive/expire.ts";
 import { Lease } from "../../archive/lease.ts";
-import {
-  checkPolicy,
-  type ExpiryPlan,
-  planExpiry,
-  type RetentionPolicy,
-} from "../../archive/retention.ts";
+import { checkPolicy, type ExpiryPlan, type RetentionPolicy } from "../../archive/retention.ts";
 import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
-import { durationForm, parseDuration } from "../../daemon/quantity.ts";
+import { durationForm, logWindowBounds, parseDuration } from "../../daemon/quantity.ts";
 import { renderTable, title } from "../render/table.ts";
-import { formatBytes, formatTime, plural } from "../render/text.ts";
+import { formatBytes, formatTime, plural, printable } from "../render/text.ts";
+import { tellOfWaiting } from "./lease-notice.ts";
 import { type Place, Places } from "./place.ts";
 import type { PlaceFlags } from "./place-options.ts";
 
@@ -30,6 +26,7 @@ const dayMs = 86_400_000;
 export async function expire(name: string | undefined, flags: ExpireFlags): Promise<void> {
   await using places = await Places.open(flags);
   const plans: ExpiryPlan[] = [];
+  let hasDeleted = false;
   for (const place of places.named(name)) {
     const { repository, instance } = place;
     if (name === undefined && place.config === undefined && flags.retentionDays === undefined) {
@@ -38,17 +35,21 @@ export async function expire(name: string | undefined, flags: ExpireFlags): Prom
     }
     const policy = policyOf(place, flags);
     const catalogue = await readCatalogue(repository.store, instance);
-    const plan = planExpiry(catalogue, policy, systemClock.now());
+    const plan = await planSureExpiry(repository, catalogue, { policy, nowMs: systemClock.now() });
     plans.push(plan);
     if (!flags.json) process.stdout.write(`${render(plan).join("\n")}\n`);
     if (!flags.apply || isEmpty(plan)) continue;
     const owner = `tidemark expire on ${hostname()}`;
-    await using lease = await Lease.acquire(repository, instance, { owner });
+    await using lease = await Lease.acquire(repository, instance, {
+      owner,
+      onWait: tellOfWaiting,
+    });
     await applyExpiry(repository, plan, lease);
+    hasDeleted = true;
   }
   if (flags.json) process.stdout.write(`${JSON.stringify(plans.map(toJson), null, 2)}\n`);
-  else if (flags.apply) process.stdout.write("Done.\n");
-  else if (!plans.every(isEmpty)) {
+  else if (hasDeleted) process.stdout.write("Done.\n");
+  else if (!flags.apply && !plans.every(isEmpty)) {
     process.stdout.write("Nothing was deleted: --apply does it.\n");
   }
 }
@@ -77,8 +78,11 @@ function readDays(text: string): number {
 
 function readWindow(text: string): number {
   const ms = parseDuration(text);
-  if (ms !== undefined) return ms;
-  throw new Failure("USAGE", `Cannot use --log-window ${text}: give ${durationForm}`);
+  const [least, most] = logWindowBounds;
+  const [low = 0, high = 0] = [parseDuration(least), parseDuration(most)];
+  if (ms !== undefined && ms >= low && ms <= high) return ms;
+  const form = `${durationForm}, from ${least} to ${most}`;
+  throw new Failure("USAGE", `Cannot use --log-window ${text}: give ${form}`);
 }
 
 function isEmpty({ sets, pieces, leftovers }: ExpiryPlan): boolean {
@@ -86,7 +90,7 @@ function isEmpty({ sets, pieces, leftovers }: ExpiryPlan): boolean {
 }
 
 function render(plan: ExpiryPlan): string[] {
-  const { instance, sets, pieces, leftovers, windows, freedBytes } = plan;
+  const { instance, sets, pieces, leftovers, windows, freedBytes, notes } = plan;
   const rows = sets.map(({ set, reasons }) => [
     set.name,
     formatBytes(set.sizeBytes),
@@ -105,12 +109,14 @@ function render(plan: ExpiryPlan): string[] {
     ...windows.map(
       ({ fromMs, toMs }) => `  Restores then: ${formatTime(fromMs)} to ${formatTime(toMs)}`,
     ),
+    ...notes.map((note) => `  note: ${printable(note)}`),
   ];
 }
 
-function toJson({ instance, sets, pieces, leftovers, windows, freedBytes }: ExpiryPlan) {
+function toJson(plan: ExpiryPlan) {
+  const { instance, sets, pieces, leftovers, windows, freedBytes, notes } = plan;
   return {
-    ...{ instance, freedBytes, leftovers },
+    ...{ instance, freedBytes, leftovers, notes },
     sets: sets.map(({ set, reasons }) => ({ set: set.name, stays: reasons })),
     pieces: pieces.map(({ object }) => object),
     windows: windows.map(({ fromMs, toMs }) => ({ fromMs, toMs })),

@@ -1,11 +1,15 @@
 /** The command `init`. */
-import { initRepository } from "../../archive/repository.ts";
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { ObjectKey } from "../../archive/object/sealing.ts";
+import { initRepository, type Repository } from "../../archive/repository.ts";
 import { Failure } from "../../base/errors.ts";
 import { exampleConfig } from "../../daemon/example.ts";
 import { readKey } from "../../daemon/open-repository.ts";
 import { Secret } from "../../link/secret.ts";
+import { parseAddress, type StoreOptions } from "../../store/address.ts";
 import { openStore } from "../../store/open.ts";
-import type { StoreAbilities } from "../../store/store.ts";
+import type { Store, StoreAbilities } from "../../store/store.ts";
 import { renderPairs } from "../render/table.ts";
 
 export type InitFlags = {
@@ -29,7 +33,7 @@ export async function init(address: string | undefined, flags: InitFlags): Promi
   }
   const key = await readObjectKey(flags);
   await using store = await openStore(address);
-  const { id, abilities } = await initRepository(store, key === undefined ? {} : { key });
+  const { id, abilities } = await make(store, parseAddress(address), key);
   if (flags.json) {
     const made = { repository: store.name, id, abilities, keyId: key?.id ?? null };
     process.stdout.write(`${JSON.stringify(made)}\n`);
@@ -50,9 +54,34 @@ export async function init(address: string | undefined, flags: InitFlags): Promi
   process.stdout.write(`${lines.join("\n")}\n`);
 }
 
+/** Leaves nothing where it fails; and where it does not, no folders that it has only tried things out in. */
+async function make(
+  store: Store,
+  options: StoreOptions,
+  key: ObjectKey | undefined,
+): Promise<Repository> {
+  const path = options.kind === "directory" ? options.path : undefined;
+  const first = path === undefined ? undefined : topmostMissing(path);
+  try {
+    return await initRepository(store, key === undefined ? {} : { key });
+  } finally {
+    if (path !== undefined) {
+      const { removeEmptyFolders } = await import("../../store/directory.ts");
+      for (const name of ["probe", ".tmp"]) await removeEmptyFolders(join(path, name));
+      if (first !== undefined) await removeEmptyFolders(first);
+    }
+  }
+}
+
+/** Of a path and the folders above it; undefined where it is there. */
+function topmostMissing(path: string): string | undefined {
+  if (existsSync(path)) return undefined;
+  return topmostMissing(dirname(path)) ?? path;
+}
+
 async function readObjectKey({ keyFile, keyId }: InitFlags) {
   if (keyFile !== undefined) {
-    return { id: keyId ?? defaultKeyId, key: await readKey(Secret.file(keyFile)) };
+    return { id: keyId ?? defaultKeyId, key: await readKey(Secret.file(keyFile, "key")) };
   }
   if (keyId === undefined) return undefined;
   throw new Failure("USAGE", "Cannot encrypt: there is --key-id but no --key-file");

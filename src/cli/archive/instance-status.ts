@@ -5,10 +5,17 @@
  * machine. How far behind it is, only the process knows that ships; it is asked where it runs here.
  */
 import { parseVerifiedMark } from "../../archive/backup-set.ts";
-import { readCatalogue, type Window, windowsOf } from "../../archive/catalogue.ts";
+import {
+  type Catalogue,
+  readCatalogue,
+  type Window,
+  windowsOf,
+  withFaults,
+} from "../../archive/catalogue.ts";
 import type { Span } from "../../archive/cluster-windows.ts";
 import { maxDocumentBytes } from "../../archive/document.ts";
 import { setObject } from "../../archive/layout.ts";
+import { findFault } from "../../archive/verify.ts";
 import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
 import type { InstanceStatus } from "../../daemon/instance.ts";
@@ -35,6 +42,8 @@ export type ArchivedStatus = {
   readonly sets: {
     readonly count: number;
     readonly good: number;
+    /** Of which it can be seen that nothing can be restored from them. */
+    readonly damaged: number;
     readonly kept: number;
     readonly sizeBytes: number;
     readonly newestGood: { readonly set: string; readonly ms: number } | null;
@@ -49,13 +58,14 @@ export type ArchivedStatus = {
 };
 
 const shownWindows = 8;
+const maxFaults = 16;
 
 export async function readStatus(
   place: Place,
   live: InstanceStatus | null,
 ): Promise<ArchivedStatus> {
   const { repository, instance } = place;
-  const catalogue = await readCatalogue(repository.store, instance);
+  const catalogue = await readSoundCatalogue(place);
   const windows = windowsOf(catalogue);
   const good = catalogue.sets.filter(({ isVerified }) => isVerified);
   const newest = good.at(-1);
@@ -67,6 +77,7 @@ export async function readStatus(
     gaps: gapsOf(windows, live),
     sets: {
       ...{ count: catalogue.sets.length, good: good.length },
+      damaged: catalogue.sets.filter(({ fault }) => fault !== undefined).length,
       kept: catalogue.sets.filter(({ isKept }) => isKept).length,
       sizeBytes: sum(catalogue.sets, ({ sizeBytes }) => sizeBytes),
       newestGood: newest ? { set: newest.name, ms: newest.ms } : null,
@@ -78,6 +89,19 @@ export async function readStatus(
       rawBytes: sum(pieces, ({ rawBytes }) => rawBytes),
     },
   };
+}
+
+/** The newest good set is what all rely on: its manifest is asked too, until one of them agrees. */
+async function readSoundCatalogue({ repository, instance }: Place): Promise<Catalogue> {
+  const catalogue = await readCatalogue(repository.store, instance);
+  const faults = new Map<string, string>();
+  for (const set of catalogue.sets.toReversed()) {
+    if (!set.isVerified) continue;
+    const fault = await findFault(repository, instance, set);
+    if (fault === undefined || faults.size === maxFaults) break;
+    faults.set(set.name, fault);
+  }
+  return withFaults(catalogue, faults);
 }
 
 async function readVerifiedMs(
@@ -116,13 +140,18 @@ export function renderStatus(status: ArchivedStatus): string[] {
     ["repository", repository],
     ...(live ? renderLive(live) : [["recorder", notRunning] as [string, string]]),
     ...renderWindows(windows, gaps),
-    ["sets", `${plural(sets.count, "set")}, ${sets.good} good, ${sets.kept} kept`],
+    ["sets", describeSets(sets)],
     ["newest good", newest ? `${newest.set}, ${ago(newest.ms)}` : style("red", "none")],
     ["last verified", sets.verifiedMs === null ? "never" : ago(sets.verifiedMs)],
     ["size", `${formatBytes(sets.sizeBytes)} sets, ${formatBytes(log.sizeBytes)} log`],
     ["log", `${plural(log.pieces, "piece")}, ${formatBytes(log.rawBytes)} raw`],
   ];
   return [title(instance), ...renderPairs(pairs)];
+}
+
+function describeSets({ count, good, kept, damaged }: ArchivedStatus["sets"]): string {
+  const bad = damaged === 0 ? "" : `, ${style("red", `${damaged} damaged`)}`;
+  return `${plural(count, "set")}, ${good} good, ${kept} kept${bad}`;
 }
 
 export const notRunning = "no `tidemark up` runs here";

@@ -54,30 +54,44 @@ export type ClusterPlace = {
   readonly shards: readonly Place[];
 };
 
+/** An instance or a cluster that is configured, of which the repository cannot be read. */
+export type UnreadPlace = { readonly config: InstanceConfig; readonly failure: Failure };
+
 export class Places implements AsyncDisposable {
   /** In the order of the configuration; then by name. Shards stand where their cluster does. */
   readonly all: readonly Place[];
   readonly clusters: readonly ClusterPlace[];
+  /** Configured, but their repositories could not be read; none unless that was asked for. */
+  readonly unread: readonly UnreadPlace[];
   readonly #repositories: readonly OpenRepository[];
 
-  private constructor({ all, clusters }: Found, repositories: readonly OpenRepository[]) {
-    this.all = all;
-    this.clusters = clusters;
+  private constructor(found: Found, repositories: readonly OpenRepository[]) {
+    this.all = found.all;
+    this.clusters = found.clusters;
+    this.unread = found.unread;
     this.#repositories = repositories;
   }
 
-  /** @throws Failure USAGE where neither --repo nor a configuration says where; as the repository */
-  static async open(flags: PlaceFlags): Promise<Places> {
+  /**
+   * @param goesOn where there is a configuration: also when a repository cannot be read, see `unread`
+   * @throws Failure USAGE where neither --repo nor a configuration says where; as the repository
+   */
+  static async open(flags: PlaceFlags, goesOn = false): Promise<Places> {
     const { config, sources } = findSources(flags);
     const opened: OpenRepository[] = [];
-    const found = { all: [] as Place[], clusters: [] as ClusterPlace[] };
+    const found: Found = { all: [], clusters: [], unread: [] };
     try {
       for (const { repositoryConfig, open } of sources) {
-        const repository = await open();
-        opened.push(repository);
-        const { all, clusters } = await findPlaces(repository, repositoryConfig, config);
-        found.all.push(...all);
-        found.clusters.push(...clusters);
+        try {
+          const repository = await open();
+          opened.push(repository);
+          await findPlaces(found, repository, repositoryConfig, config);
+        } catch (failure) {
+          if (!goesOn || config === undefined || !(failure instanceof Failure)) throw failure;
+          for (const instance of configuredIn(config, repositoryConfig)) {
+            found.unread.push({ config: instance, failure });
+          }
+        }
       }
       return new Places(found, opened);
     } catch (error) {
@@ -98,6 +112,11 @@ export class Places implements AsyncDisposable {
     });
     if (found.length > 0 || this.#clustersOf(name).length > 0) return found;
     throw this.#unknown(name);
+  }
+
+  /** Whether there is an instance or a cluster of the name. */
+  has(name: string): boolean {
+    return this.all.some(({ instance }) => instance === name) || this.#clustersOf(name).length > 0;
   }
 
   /** The one of a name. @throws Failure USAGE where there is none, or several, or it is a cluster */
@@ -147,17 +166,27 @@ export class Places implements AsyncDisposable {
   }
 }
 
-type Found = { readonly all: readonly Place[]; readonly clusters: readonly ClusterPlace[] };
+type Found = {
+  readonly all: Place[];
+  readonly clusters: ClusterPlace[];
+  readonly unread: UnreadPlace[];
+};
 
-/** What a repository has, and what is configured to be in it. */
+function configuredIn(
+  config: Config | undefined,
+  repository: RepositoryConfig | undefined,
+): InstanceConfig[] {
+  return [...(config?.instances.values() ?? [])].filter((each) => each.repository === repository);
+}
+
+/** Adds what a repository has, and what is configured to be in it. */
 async function findPlaces(
+  found: Found,
   repository: OpenRepository,
   repositoryConfig: RepositoryConfig | undefined,
   config: Config | undefined,
-): Promise<Found> {
-  const configured = [...(config?.instances.values() ?? [])].filter(
-    (instance) => instance.repository === repositoryConfig,
-  );
+): Promise<void> {
+  const configured = configuredIn(config, repositoryConfig);
   const present = await listInstances(repository.store);
   const known = new Set(await listClusters(repository.store));
   for (const instance of configured) if (isCluster(instance)) known.add(instance.name);
@@ -167,7 +196,6 @@ async function findPlaces(
     ...known,
     ...present.filter((instance) => !isShard(instance)),
   ];
-  const found = { all: [] as Place[], clusters: [] as ClusterPlace[] };
   for (const name of new Set(names)) {
     const own = config?.instances.get(name);
     if (known.has(name)) {
@@ -186,7 +214,6 @@ async function findPlaces(
       found.all.push({ repository, instance: name, config: own, shard: undefined });
     }
   }
-  return found;
 }
 
 function manyShards({ cluster, shards }: ClusterPlace): Failure {
@@ -219,6 +246,15 @@ export async function findSet(
   const exact = found.filter(({ set }) => set.name === name);
   const [only, ...more] = exact.length > 0 ? exact : found;
   if (only === undefined) {
+    if (places.has(name)) {
+      throw new Failure(
+        "USAGE",
+        `Cannot find set "${name}": that is what is backed up, and no set`,
+        {
+          hint: `\`tidemark backups ${name}\` lists its sets; \`download ${name} --at TARGET\` takes a moment, \`verify --instance ${name}\` its newest set.`,
+        },
+      );
+    }
     throw new Failure("OBJECT_MISSING", `Cannot find set "${name}": there is none`, {
       hint: "`tidemark backups` lists them.",
     });
@@ -241,8 +277,8 @@ function findSources(flags: PlaceFlags): { config: Config | undefined; sources: 
     if (flags.config !== undefined) {
       throw new Failure("USAGE", "Cannot use both --repo and --config: give one of them");
     }
-    const key = keyFile === undefined ? undefined : Secret.file(keyFile);
-    const open = () => openByAddress(repo, key);
+    const keys = (keyFile ?? []).map((path) => Secret.file(path, "key"));
+    const open = () => openByAddress(repo, keys, { isAwaited: true });
     return { config: undefined, sources: [{ repositoryConfig: undefined, open }] };
   }
   if (keyFile !== undefined) {
@@ -254,7 +290,7 @@ function findSources(flags: PlaceFlags): { config: Config | undefined; sources: 
   const config = findConfig(flags.config);
   if (config === undefined) throw nowhere();
   const sources = [...config.repositories.values()].map((repositoryConfig) => {
-    return { repositoryConfig, open: () => openConfigured(repositoryConfig) };
+    return { repositoryConfig, open: () => openConfigured(repositoryConfig, { isAwaited: true }) };
   });
   return { config, sources };
 }

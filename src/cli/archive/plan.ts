@@ -1,5 +1,5 @@
 /** Finding the plan of a restore, and printing it. */
-import { readCatalogue } from "../../archive/catalogue.ts";
+import { type Catalogue, readCatalogue } from "../../archive/catalogue.ts";
 import { listSlots, readSlots } from "../../archive/cluster-slots.ts";
 import { openObject } from "../../archive/repository.ts";
 import { systemClock } from "../../base/clock.ts";
@@ -12,7 +12,13 @@ import {
   slotsOf,
 } from "../../recovery/cluster-plan.ts";
 import type { KeyPipeOptions } from "../../recovery/key-pipe.ts";
-import { type Outside, outsideFailure, type Plan, planRestore } from "../../recovery/plan.ts";
+import {
+  type Outside,
+  outsideFailure,
+  type Plan,
+  type PlanOptions,
+  planRestore,
+} from "../../recovery/plan.ts";
 import type { RestoredFolder } from "../../recovery/restore-folder.ts";
 import type { ArchiveView } from "../../recovery/restore-locate.ts";
 import type { RestoreProgress } from "../../recovery/restore-progress.ts";
@@ -51,11 +57,35 @@ export function clusterViewOf(place: ClusterPlace): ClusterView {
 }
 
 /** @throws Failure as `findPlan()`, and USAGE for what is no moment of a cluster */
-export async function findClusterPlan(place: ClusterPlace, at: string): Promise<ClusterPlan> {
-  const target = parseTarget(at, systemClock.now());
-  const result = await planCluster(clusterViewOf(place), place.cluster, target);
+export async function findClusterPlan(
+  place: ClusterPlace,
+  at: string,
+  options: PlanFlags = {},
+): Promise<ClusterPlan> {
+  const nowMs = systemClock.now();
+  const target = parseTarget(at, nowMs);
+  const view = clusterViewOf(place);
+  const result = await planCluster(view, place.cluster, target, planOptions(options, nowMs));
   if (result.kind === "plan") return result.plan;
   throw outsideWith(result);
+}
+
+/** What restoring and downloading take of their flags. */
+export type PlanFlags = {
+  /** `--without-set NAME`, as often as it was given. */
+  readonly withoutSet?: readonly string[];
+};
+
+function planOptions({ withoutSet = [] }: PlanFlags, nowMs: number): PlanOptions {
+  return { nowMs, without: withoutSet };
+}
+
+/** A name that was mistyped would have the damaged set taken again. */
+function mustBeSet({ sets }: Catalogue, name: string): void {
+  if (sets.some((set) => set.name.startsWith(name))) return;
+  throw new Failure("OBJECT_MISSING", `Cannot go without set "${name}": there is no such set`, {
+    hint: "`tidemark backups` lists the sets.",
+  });
 }
 
 function outsideWith(result: Outside): Failure {
@@ -64,10 +94,15 @@ function outsideWith(result: Outside): Failure {
 }
 
 /** @throws Failure USAGE; OUTSIDE_WINDOWS with the windows, where it cannot be restored */
-export async function findPlan(place: Place, at: string): Promise<Plan> {
-  const target = parseTarget(at, systemClock.now());
+export async function findPlan(place: Place, at: string, options: PlanFlags = {}): Promise<Plan> {
+  const nowMs = systemClock.now();
+  const target = parseTarget(at, nowMs);
   const catalogue = await readCatalogue(place.repository.store, place.instance);
-  const result = await planRestore(viewOf(place), catalogue, target);
+  const { withoutSet = [] } = options;
+  for (const name of withoutSet) mustBeSet(catalogue, name);
+  const result = await planRestore(
+    ...([viewOf(place), catalogue, target, planOptions(options, nowMs)] as const),
+  );
   if (result.kind === "plan") return result.plan;
   throw outsideWith(result);
 }

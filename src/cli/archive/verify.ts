@@ -9,11 +9,11 @@ import {
   type LogVerification,
   openSet,
   type SetVerification,
-  type VerifyProgress,
   verifyAll,
   verifyLog,
   verifySet,
 } from "../../archive/verify.ts";
+import type { VerifyProgress } from "../../archive/verify-progress.ts";
 import { type SlotsVerification, verifySlots } from "../../archive/verify-slots.ts";
 import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
@@ -101,7 +101,11 @@ async function run({ place, set }: Job, flags: VerifyFlags): Promise<Result> {
   const { repository, instance } = place;
   const result = { instance, sets: [] as SetVerification[], drills: [] as Result["drills"] };
   using watched = new Watched();
-  const options = { clock: systemClock, onProgress: watched.tell };
+  const options = {
+    ...{ clock: systemClock, onProgress: watched.tell },
+    // Whoever may only read is told all the same.
+    records: "where possible" as const,
+  };
   if (flags.all) {
     const { sets, log } = await verifyAll(repository, instance, options);
     return { ...result, sets, log };
@@ -152,11 +156,16 @@ function render(results: readonly Result[]): string[] {
   ]);
 }
 
-function renderSet({ set, isGood: isSound, notUnderstood, findings }: SetVerification): string[] {
+function renderSet(result: SetVerification): string[] {
+  const { set, isGood: isSound, notUnderstood, findings, notRecorded } = result;
   const mark = isSound ? style("green", "good") : style("red", "BAD ");
   const rest =
     notUnderstood === undefined ? "" : `, not all understood: ${printable(notUnderstood)}`;
-  return [`  ${mark}  ${set}${rest}`, ...findings.map(renderFinding)];
+  return [
+    `  ${mark}  ${set}${rest}`,
+    ...findings.map(renderFinding),
+    ...(notRecorded === undefined ? [] : [`        not recorded: ${printable(notRecorded)}`]),
+  ];
 }
 
 function renderFinding({ found, block }: SetVerification["findings"][number]): string {
@@ -195,8 +204,8 @@ function renderWindow({ fromMs, toMs }: Window): string {
 function toJson({ instance, sets, log, drills }: Result) {
   return {
     instance,
-    sets: sets.map(({ set, isGood: isSound, what, notUnderstood, findings }) => {
-      return { set, isGood: isSound, what, notUnderstood, findings };
+    sets: sets.map(({ set, isGood: isSound, what, notUnderstood, findings, notRecorded }) => {
+      return { set, isGood: isSound, what, notUnderstood, findings, notRecorded };
     }),
     log: log ?? null,
     drills,

@@ -7,7 +7,7 @@
  *
  * Nothing has its name before it is whole and durable: see `log/output-file.ts`.
  */
-import { mkdirSync, readdirSync, rmdirSync, rmSync, statSync, writeSync } from "node:fs";
+import { mkdirSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Failure } from "../../base/errors.ts";
 import { fileNames, formatManifest } from "../../codec/aof/manifest.ts";
@@ -20,6 +20,7 @@ import { RdbWriter, type WriterOptions } from "../../codec/rdb/writer.ts";
 import { fileFailure } from "../../log/input-file.ts";
 import { OutputFile, syncFolder } from "../../log/output-file.ts";
 import { JsonSink } from "../../recovery/json-sink.ts";
+import { mustNotBeTerminal, writeOutput } from "../standard-output.ts";
 import type { Form } from "./form.ts";
 
 export type OutputOptions = {
@@ -65,35 +66,19 @@ interface Bytes extends Disposable {
   publish(): void;
 }
 
-function openBytes({ path, mayReplace }: OutputOptions): Bytes {
-  return path === "-" ? standardOutput : OutputFile.create(path, mayReplace);
+function openBytes({ form, path, mayReplace }: OutputOptions): Bytes {
+  if (path !== "-") return OutputFile.create(path, mayReplace);
+  // JSON lines are plain ASCII.
+  if (form !== "jsonl") mustNotBeTerminal(form);
+  return standardOutput;
 }
 
 const standardOutput: Bytes = {
-  write(bytes) {
-    for (let at = 0; at < bytes.length; ) at += writeSome(bytes, at);
-  },
-  writeLatin1(text) {
-    this.write(Buffer.from(text, "latin1"));
-  },
+  write: writeOutput,
+  writeLatin1: (text) => writeOutput(Buffer.from(text, "latin1")),
   publish() {},
   [Symbol.dispose]() {},
 };
-
-const pause = new Int32Array(new SharedArrayBuffer(4));
-const pauseMs = 2;
-
-/** Node makes a pipe non-blocking, so that one whose reader is slow takes nothing at times. */
-function writeSome(bytes: Uint8Array, at: number): number {
-  try {
-    return writeSync(1, bytes, at);
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    if (code !== "EAGAIN") throw fileFailure("write", "standard output", cause);
-    Atomics.wait(pause, 0, 0, pauseMs);
-    return 0;
-  }
-}
 
 /** Bytes of output that collect before they are written. */
 const writeAfter = 256 * 1024;

@@ -1,5 +1,5 @@
 /** The command `record`: spools, recorders, and somebody to tell what happens. */
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
@@ -40,7 +40,7 @@ export async function record(text: string, folder: string, flags: RecordFlags): 
     fsync: flags.fsync,
     segmentBytes: readSegmentBytes(flags.segmentMb),
   };
-  mkdirSync(folder, { recursive: true });
+  await systemDisk.makeFolder(folder);
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.once(signal, () => stop.abort(new Failure("ABORTED", `Stopped by ${signal}`)));
   }
