@@ -2,7 +2,7 @@ import { type Command, Option } from "commander";
 import { targets } from "../codec/rdb/model.ts";
 import { withPlace } from "./archive/place-options.ts";
 import type { RestoreFlags } from "./archive/restore.ts";
-import { withKeyChoice } from "./key-choice.ts";
+import { collect, withKeyChoice } from "./key-choice.ts";
 import type { SetStatus } from "./status.ts";
 
 const examples = `
@@ -19,12 +19,14 @@ Examples:
 
 TARGET: a time (with Z or an offset; without, in this machine's zone), 10:41:05, '5m ago', latest, @REPLID:OFFSET,
 set:NAME, before:COMMAND or before:COMMAND@TIME. A time takes every write stamped at or before it.
+before:FLUSHALL is the last one that no restore has sent: what a restore empties and replays is passed over.
 A cluster goes to a time or to latest: to one server, or to a cluster of any number of shards; its positions, sets and
 commands are those of its shards, NAME.KEY.
 At a moment between two sets, which keys there are is known only by a replay: choosing keys takes --server.
 
 A restore into a running server that was cut off has left the key "tidemark:restore": the same command goes on with
-it. Say the moment absolutely for that: 'latest' and '5m ago' are another moment each time.`;
+it. Say the moment absolutely for that: 'latest' and '5m ago' are another moment each time.
+Ctrl-C ends a restore with status 18: a folder or a server that it made is gone then, and a running server has that key.`;
 
 export function addRestore(program: Command, setStatus: SetStatus): void {
   const command = withPlace(program.command("restore"))
@@ -40,7 +42,10 @@ export function addRestore(program: Command, setStatus: SetStatus): void {
       new Option("--target <server>", "the oldest server that must load it").choices(targets),
     )
     .option("--dry-run", "print the plan, and do nothing")
-    .option("--overwrite", "with --to: empty the server first, after a safety set of it")
+    .option(
+      "--overwrite",
+      "with --to: empty the server first, when all was found good, after a safety set of it",
+    )
     .option("--no-safety", "with --overwrite: take no safety set")
     .addOption(
       new Option("--conflict <policy>", "with --to: a key that is there already").choices([
@@ -49,6 +54,7 @@ export function addRestore(program: Command, setStatus: SetStatus): void {
         "fail",
       ]),
     )
+    .option("--without-set <name>", "start from another set than this; may be repeated", collect)
     .option("--lossy", "drop what the target cannot hold, and count it")
     .option("--server <path>", "redis-server or valkey-server that replays the log")
     .option("--user <name>", "with --to: as whom to log in")

@@ -19,6 +19,7 @@
  *   2. Nothing that is in the folder is replaced or removed but what an interrupted restore left.
  */
 import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure } from "../base/errors.ts";
@@ -74,7 +75,13 @@ export async function restoreClusterToFolders(
 ): Promise<RestoredClusterFolder> {
   const { disk = systemDisk, port = defaultPort, onProgress } = options;
   checkPorts(port, plan.shards.length);
+  const isNew = !existsSync(folder);
   const beginning = await beginShards(disk, folder);
+  await using unfinished = new AsyncDisposableStack();
+  unfinished.defer(async () => {
+    await rm(beginning, { recursive: true, force: true });
+    if (isNew) await disk.removeFolder(folder);
+  });
   const nodes = nodesOf(plan, port);
   const dropped = new Map<string, number>();
   const notes: string[] = [];
@@ -95,6 +102,7 @@ export async function restoreClusterToFolders(
     if (capabilities[restored.target].family === "valkey") program = "valkey-server";
   }
   await publishShards(disk, folder);
+  unfinished.move();
   const shards = nodes.map(({ key, port: own, slots }): RestoredShard => {
     const path = join(folder, name, key);
     const serverArguments = ["--dir", path, "--port", String(own), ...clusterArguments];

@@ -13,6 +13,8 @@
  */
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Failure } from "../base/errors.ts";
@@ -32,12 +34,9 @@ import {
 } from "./cluster-folder.ts";
 import type { ClusterPlan } from "./cluster-plan.ts";
 import type { ArchiveView } from "./restore-locate.ts";
+import type { RestoredServer, ServerOptions } from "./restore-request.ts";
 import { checkPort, checkProgram, Said, untilLoaded } from "./restore-run.ts";
-import {
-  type RestoredServer,
-  restoreClusterToServer,
-  type ServerOptions,
-} from "./restore-server.ts";
+import { restoreClusterToServer } from "./restore-server.ts";
 import { spawnWatched, type WatchedProcess } from "./watched-process.ts";
 
 export type ClusterRunOptions = Omit<
@@ -79,6 +78,7 @@ export async function restoreAndRunCluster(
   checkPorts(port, nodes.length);
   await checkProgram(program);
   for (const node of nodes) await checkPort(node.port);
+  const isNew = !existsSync(folder);
   const path = await beginShards(systemDisk, folder);
   const started: Started[] = [];
   try {
@@ -111,6 +111,9 @@ export async function restoreAndRunCluster(
     return { ...restored, folder, version, nodes: running, keysLoaded };
   } catch (error) {
     for (const { watched } of started) await end(watched);
+    // What is not whole is of this restore; it was not there before.
+    await rm(path, { recursive: true, force: true });
+    if (isNew) await systemDisk.removeFolder(folder);
     throw error;
   }
 }

@@ -113,7 +113,7 @@ suite("KeyPipe", () => {
       const { lines, counts } = pass(file, {}, size);
       assert.deepEqual(lines, everything);
       assert.deepEqual(counts, {
-        ...{ read: 5, written: 5, skipped: 0, empty: 0, expired: 0, unchecked: 0 },
+        ...{ read: 5, written: 5, skipped: 0, empty: 0, expired: 0, libraries: 0, unchecked: 0 },
       });
     }
   });

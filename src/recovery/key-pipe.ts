@@ -49,6 +49,8 @@ export type KeyPipeCounts = {
   readonly empty: number;
   /** Under `shift`: expired at the moment that expiries count from. */
   readonly expired: number;
+  /** Function libraries that were left out: they belong to no key, and keys were chosen. */
+  readonly libraries: number;
   /** Members and keys that were not compared for duplicates: there were too many. */
   readonly unchecked: number;
 };
@@ -67,7 +69,7 @@ export class KeyPipe {
   readonly #expiry: ExpiryPolicy;
   readonly #prefix: Uint8Array | undefined;
   readonly #head = new MovingHead();
-  #counts = { read: 0, written: 0, skipped: 0, empty: 0, expired: 0 };
+  #counts = { read: 0, written: 0, skipped: 0, empty: 0, expired: 0, libraries: 0 };
   #state: "none" | "announced" | "waiting" | "dropped" | "module aux" = "none";
   #hasNode = false;
   #shiftMs = 0;
@@ -113,6 +115,7 @@ export class KeyPipe {
       case "function":
         // A library belongs to no key: it comes along when everything does.
         if (this.#isWhole) this.#sink.library(parts.first);
+        else this.#counts.libraries++;
         return;
       case "module aux":
         this.#takeModuleAux();

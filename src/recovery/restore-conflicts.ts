@@ -1,18 +1,21 @@
 /**
- * Looks for a key of a snapshot that a server has already, before any is restored.
+ * Looks for a key or a function library of a snapshot that a server has already, before any is restored.
  *
  * WHY beforehand. RESTORE would say BUSYKEY all the same, but in the middle: with some keys restored, and
  * without saying which key it was.
  */
 import type { Slice } from "../base/bytes.ts";
+import { Failure } from "../base/errors.ts";
 import type { KeyHead, KeySink } from "../codec/rdb/key-sink.ts";
+import { quote } from "../codec/rdb/target.ts";
 import type { Connection } from "../link/connection.ts";
 import { KeyPipe, type KeyPipeOptions } from "./key-pipe.ts";
 import type { Node } from "./restore-nodes.ts";
 import { slotOf } from "./restore-slots.ts";
 import { pushAll, type Snapshot } from "./restore-snapshot.ts";
 
-export type Conflict = { readonly key: Uint8Array; readonly database: number };
+type KeyName = { readonly key: Uint8Array; readonly database: number };
+export type Conflict = KeyName | { readonly library: string };
 
 type Options = {
   readonly pipe: KeyPipeOptions;
@@ -31,15 +34,30 @@ export async function findConflict(
   await pushAll(snapshot, new KeyPipe(names, pipe), async () => {
     signal?.throwIfAborted();
     const asked = names.take();
-    if (found === undefined) found = await firstThere(asked, nodes);
+    found ??= await firstLibrary(names.takeLibraries(), nodes);
+    found ??= await firstThere(asked, nodes);
   });
   return found;
 }
 
-async function firstThere(
-  asked: readonly Conflict[],
+async function firstLibrary(
+  libraries: readonly string[],
   nodes: readonly Node[],
 ): Promise<Conflict | undefined> {
+  for (const library of libraries) {
+    for (const { control } of nodes) {
+      const reply = await control.call("FUNCTION", "LIST", "LIBRARYNAME", library);
+      // Servers before 7.0 have none.
+      if (reply.type === "array" && reply.items.length > 0) return { library };
+    }
+  }
+  return undefined;
+}
+
+async function firstThere(
+  asked: readonly KeyName[],
+  nodes: readonly Node[],
+): Promise<KeyName | undefined> {
   let selected = 0;
   const [first] = nodes as readonly [Node];
   // One after the other in each connection, so what is selected is so for the keys behind it.
@@ -59,6 +77,30 @@ async function firstThere(
   });
 }
 
+/** For a conflict that was found. */
+export function conflictFailure(found: Conflict): Failure {
+  const what =
+    "library" in found
+      ? `function library "${found.library}": the server`
+      : `key ${quote(found.key)}: database ${found.database}`;
+  return new Failure("TARGET_NOT_EMPTY", `Cannot restore ${what} has it`, {
+    hint: "Nothing was restored. Say --conflict skip or overwrite, or put something in front of all keys: --prefix-add.",
+  });
+}
+
+/** Keys that are there may have been, or may be of the restore that was cut off. */
+export function cannotTell(nodes: readonly Node[]): Failure {
+  const found = "it was cut off, and which keys were there before it cannot be told any more";
+  const names = nodes.map(({ marker }) => marker).join(" ");
+  return new Failure(
+    "TARGET_NOT_EMPTY",
+    `Cannot go on with a restore with --conflict fail: ${found}`,
+    {
+      hint: `Remove its keys and the marker (DEL ${names}) and repeat it; or, without the marker, with --conflict skip or overwrite.`,
+    },
+  );
+}
+
 function select(control: Connection, database: number) {
   return control.ask("SELECT", database);
 }
@@ -72,13 +114,20 @@ function nodeOf(key: Uint8Array, nodes: readonly Node[]): Node {
 
 class KeyNames implements KeySink {
   readonly #databases: ReadonlyMap<number, number> | undefined;
-  #names: Conflict[] = [];
+  #names: KeyName[] = [];
+  #libraries: string[] = [];
 
   constructor(databases: ReadonlyMap<number, number> | undefined) {
     this.#databases = databases;
   }
 
-  take(): Conflict[] {
+  takeLibraries(): string[] {
+    const libraries = this.#libraries;
+    this.#libraries = [];
+    return libraries;
+  }
+
+  take(): KeyName[] {
     const names = this.#names;
     this.#names = [];
     return names;
@@ -88,7 +137,11 @@ class KeyNames implements KeySink {
     this.#names.push({ key: copyOf(key), database: this.#databases?.get(database) ?? database });
   }
 
-  library(): void {}
+  library(code: Slice): void {
+    const [name] = /(?<=^#!\S+\s.*?\bname=)\S+/.exec(code.latin1()) ?? [];
+    if (name !== undefined) this.#libraries.push(name);
+  }
+
   moduleAux(): void {}
   accept(): void {}
   finish(): void {}

@@ -53,7 +53,7 @@ export async function openData(
     clusterPort: isShard ? await freeBusPort() : undefined,
   });
   stack.use(scratch);
-  const path = await scratch.snapshot();
+  const path = await scratch.snapshot(signal);
   const held = stack.move();
   return { ...fileSnapshot(path), [Symbol.asyncDispose]: () => held.disposeAsync() };
 }

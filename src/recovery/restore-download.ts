@@ -5,6 +5,7 @@ import { OutputFile } from "../log/output-file.ts";
 import type { KeyPipeOptions } from "./key-pipe.ts";
 import type { Plan } from "./plan.ts";
 import { type DataOptions, openData } from "./restore-data.ts";
+import { withLibraries } from "./restore-folder.ts";
 import type { ArchiveView } from "./restore-locate.ts";
 import { ProgressCounter } from "./restore-progress.ts";
 import {
@@ -78,6 +79,6 @@ export async function downloadRdb(
     target,
     sizeBytes: file.sizeBytes,
     keys: rewritten?.counts.written ?? data.keys,
-    dropped: rewritten?.dropped ?? new Map(),
+    dropped: withLibraries(rewritten),
   };
 }

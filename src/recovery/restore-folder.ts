@@ -11,11 +11,13 @@
  * INVARIANTS
  *
  *   1. Until all is written and synced, its name ends in `.incomplete`, by which no server finds it.
- *      The last step is one rename. What an interrupted restore left is removed by the next one.
+ *      The last step is one rename. What a restore that failed or was stopped has made is removed by itself;
+ *      where it was killed, by the next one.
  *   2. Nothing that is in the folder is replaced or removed.
  *   3. The log starts with the SELECT of the database that is selected at its first record.
  */
 import { strict as assert } from "node:assert";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../base/errors.ts";
 import { fileNames, formatManifest } from "../codec/aof/manifest.ts";
@@ -82,9 +84,18 @@ export async function restoreToFolder(
   const snapshot = options.snapshot ?? (await openSnapshot(view, plan));
   const target = options.target ?? targetOfMagic(snapshot.magic);
   const isSingle = target === "redis:6.0";
+  const isNew = !existsSync(folder);
   await beginFolder(disk, folder);
   const job = new FolderJob(view, plan, snapshot, { ...options, pipe, disk, target });
-  const rewritten = isSingle ? await job.writeFile(folder) : await job.writeFolder(folder);
+  let rewritten: Rewritten | undefined;
+  try {
+    rewritten = isSingle ? await job.writeFile(folder) : await job.writeFolder(folder);
+  } catch (error) {
+    await discard(disk, folder, isNew);
+    throw error;
+  }
+  const libraries = rewritten?.counts.libraries ?? 0;
+  if (libraries > 0) job.notes.push(librariesLeftOut);
   const args = ["--dir", folder, "--appendonly", "yes"];
   const program = capabilities[target].family === "valkey" ? "valkey-server" : "redis-server";
   return {
@@ -94,9 +105,29 @@ export async function restoreToFolder(
     command: [program, ...args.map(quoteArgument)].join(" "),
     rawBytes: plan.rawBytes,
     keys: rewritten === undefined ? snapshot.keys : rewritten.counts.written,
-    dropped: rewritten?.dropped ?? new Map(),
+    dropped: withLibraries(rewritten),
     notes: job.notes,
   };
+}
+
+export const librariesLeftOut = "function libraries are not restored where keys are chosen";
+
+/** What a target could not hold, and what was not chosen and belongs to no key. */
+export function withLibraries(rewritten: Rewritten | undefined): ReadonlyMap<string, number> {
+  const dropped = new Map<string, number>(rewritten?.dropped);
+  const libraries = rewritten?.counts.libraries ?? 0;
+  if (libraries > 0) dropped.set("function", libraries);
+  return dropped;
+}
+
+/** Removes what is not whole; what keeps it from that has made the restore fail, and is told of that. */
+async function discard(disk: Disk, folder: string, isNew: boolean): Promise<void> {
+  try {
+    await removeUnfinished(disk, folder, await disk.list(folder));
+    if (isNew) await disk.removeFolder(folder);
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+  }
 }
 
 /** Makes the folder; removes what an interrupted restore left there, and refuses anything else. */
@@ -110,6 +141,14 @@ async function beginFolder(disk: Disk, folder: string): Promise<void> {
     const found = `it is not empty: it has "${strange}"`;
     throw new Failure("FILE_EXISTS", `Cannot restore into "${folder}": ${found}`);
   }
+  await removeUnfinished(disk, folder, names);
+}
+
+async function removeUnfinished(
+  disk: Disk,
+  folder: string,
+  names: readonly string[],
+): Promise<void> {
   await disk.remove(join(folder, `${logName}${mark}`));
   const left = join(folder, `${logFolder}${mark}`);
   if (!names.includes(`${logFolder}${mark}`)) return;

@@ -3,7 +3,7 @@
  *
  *   a string without expiry      SET key value
  *   anything else                RESTORE key ttl payload ABSTTL [REPLACE] [IDLETIME n] [FREQ n]
- *   a function library           FUNCTION LOAD REPLACE code, to every server
+ *   a function library           FUNCTION LOAD [REPLACE] code, to every server
  *
  * WHY payloads are made anew and not copied: they are for the version of the server that they are
  * sent to, whatever the snapshot is of, and what it cannot hold is refused by name, or counted.
@@ -23,6 +23,7 @@ import { capabilities, quote } from "../codec/rdb/target.ts";
 import { RdbTranscoder } from "../codec/rdb/transcode.ts";
 import { RdbWriter } from "../codec/rdb/writer.ts";
 import { RespEncoder } from "../codec/resp/encode.ts";
+import { isMark, markerTaken } from "./restore-marker.ts";
 import { SetRow } from "./restore-set-row.ts";
 import { slotOf } from "./restore-slots.ts";
 
@@ -95,6 +96,8 @@ export type KeyCommandOptions = {
   /** Of a cluster: which lane has a slot. One server has all. */
   readonly laneOf?: (slot: number) => Lane;
   readonly lanes: readonly Lane[];
+  /** Keys of database 0 that mark what is not whole, and that cannot be among the data. */
+  readonly markers?: readonly string[];
   /** Whether what is there is replaced; else RESTORE says BUSYKEY, and SET is not used. */
   readonly replaces: boolean;
   /** Databases that become others. */
@@ -116,7 +119,11 @@ const maxPayloadBytes = 512 * 2 ** 20;
 export class KeyCommands implements KeySink {
   /** Keys so far, with those that `skipKeys` passes over, and without those that were not chosen. */
   keys = 0;
+  /** Of the servers. */
+  highestDatabase = 0;
   readonly #options: KeyCommandOptions;
+  /** The length of each marker: most keys have another one. */
+  readonly #markerLengths: ReadonlySet<number>;
   readonly #writer: RdbWriter;
   readonly #transcoder: RdbTranscoder;
   readonly #bare = new BareHead();
@@ -125,10 +132,14 @@ export class KeyCommands implements KeySink {
   #isPassed = false;
   #replaces: boolean;
   #moduleAux = 0;
+  #marks = 0;
+  /** The marker that the key is called as. */
+  #taken: string | undefined;
 
   constructor(options: KeyCommandOptions) {
     const { target, lossy = false } = options;
     this.#options = options;
+    this.#markerLengths = new Set(options.markers?.map(({ length }) => length));
     this.#replaces = options.replaces;
     const writing = { lossy, version: null, checksum: false, compress: false } as const;
     this.#writer = new RdbWriter(target, { ...writing, modules: "any" });
@@ -141,6 +152,7 @@ export class KeyCommands implements KeySink {
   get dropped(): ReadonlyMap<string, number> {
     const dropped = new Map<string, number>(this.#writer.dropped);
     if (this.#moduleAux > 0) dropped.set("module aux", this.#moduleAux);
+    if (this.#marks > 0) dropped.set("marker of a restore", this.#marks);
     return dropped;
   }
 
@@ -151,7 +163,8 @@ export class KeyCommands implements KeySink {
       return;
     }
     for (const lane of this.#options.lanes) {
-      lane.encoder.command("FUNCTION", "LOAD", "REPLACE", code.view());
+      const replace = this.#options.replaces ? ["REPLACE"] : [];
+      lane.encoder.command("FUNCTION", "LOAD", ...replace, code.view());
       lane.count();
     }
   }
@@ -172,6 +185,7 @@ export class KeyCommands implements KeySink {
     }
     this.#isPassed = ++this.keys <= skipKeys;
     if (this.#isPassed) return;
+    if (this.#markerLengths.has(head.key.length)) this.#taken = this.#markerOf(head);
     this.#head = head;
     this.#hasBegun = false;
   }
@@ -179,6 +193,13 @@ export class KeyCommands implements KeySink {
   accept(event: RdbEvent, parts: Parts): void {
     if (this.#isPassed) return;
     const head = this.#head as KeyHead;
+    if (this.#taken !== undefined) {
+      // A set that was taken while a restore was under way has its mark: that is no data.
+      if (event !== "string" || !isMark(parts.first.latin1())) throw markerTaken(this.#taken);
+      this.#taken = undefined;
+      this.#marks++;
+      return;
+    }
     if (event === "string" && this.#replaces && isPlain(head)) {
       this.#lane(head).set(head.key, parts.first, this.#options.laneOf === undefined);
       return;
@@ -226,9 +247,17 @@ export class KeyCommands implements KeySink {
     lane.count();
   }
 
+  #markerOf({ key, database }: KeyHead): string | undefined {
+    const { databases, markers = [] } = this.#options;
+    if ((databases?.get(database) ?? database) !== 0) return undefined;
+    const name = key.latin1();
+    return markers.find((marker) => marker === name);
+  }
+
   #lane({ key, database }: KeyHead): Lane {
     const { databases, laneOf, lanes } = this.#options;
     const to = databases?.get(database) ?? database;
+    if (to > this.highestDatabase) this.highestDatabase = to;
     if (laneOf === undefined) {
       const lane = lanes[0] as Lane;
       lane.select(to);

@@ -22,6 +22,7 @@ import type { Position, PositionLine } from "../codec/aof/annotation.ts";
 import { type Cut, LogCutter } from "../codec/aof/cut.ts";
 import { RecordScanner } from "../codec/aof/framing.ts";
 import { LogScanner } from "../codec/aof/log-scanner.ts";
+import { markerName } from "./restore-marker.ts";
 
 /** What restoring needs of a repository. */
 export type ArchiveView = {
@@ -219,7 +220,11 @@ export type FindOptions = {
 /** Indexes that are read at the same time. */
 const maxAhead = 8;
 
-/** The last command of a name, looked for from the end of the pieces. */
+/**
+ * The last command of a name, looked for from the end of the pieces. Those of a restore are passed over: what
+ * empties a server, and what it replays, is in one transaction with its marker, and who looks for the
+ * accident to restore what was there before it must not find that.
+ */
 export async function findCommand(
   view: ArchiveView,
   pieces: readonly Piece[],
@@ -281,7 +286,10 @@ async function scanBlock(
   const slice = new Slice();
   let database = foothold.database;
   let unit: LogPlace = { piece, offset: scanner.start, database, after: log.position };
+  /** Of the unit that is read, and of the batch. */
+  let inUnit: Omit<CommandPlace, "ms"> | undefined;
   let pending: Omit<CommandPlace, "ms"> | undefined;
+  let isOfRestore = false;
   let found: CommandPlace | undefined;
   for await (const chunk of reader.rawBytes({ from: foothold.block, to: reach(reader, block) })) {
     log.push(chunk);
@@ -290,8 +298,9 @@ async function scanBlock(
         const isInBlock = scanner.start >= start && scanner.start < end;
         if (isInBlock && startsAs(scanner, command, slice)) {
           const name = nameOf(scanner, slice);
-          if (isCommand(name, command)) pending = { place: unit, name, at: scanner.start };
+          if (isCommand(name, command)) inUnit = { place: unit, name, at: scanner.start };
         }
+        if (inUnit !== undefined && setsMarker(scanner, slice)) isOfRestore = true;
         database = scanner.database ?? foothold.database;
       } else if (item === "position") {
         const ms = log.position?.ms ?? 0;
@@ -300,6 +309,9 @@ async function scanBlock(
         if (scanner.end >= end) return found;
       }
       if (scanner.unitStart === undefined) {
+        if (!isOfRestore) pending = inUnit ?? pending;
+        inUnit = undefined;
+        isOfRestore = false;
         unit = { piece, offset: scanner.end, database, after: log.position };
       }
     }
@@ -333,6 +345,13 @@ function startsAs(record: Arguments, command: string, slice: Slice): boolean {
     if (upper !== command.charCodeAt(i - start)) return false;
   }
   return true;
+}
+
+/** Whether a record sets the marker of a restore: its own, or one of those in a cluster. */
+function setsMarker(record: Arguments, slice: Slice): boolean {
+  if (record.argc !== 3 || !startsAs(record, "SET", slice) || slice.length !== 3) return false;
+  if (!record.argument(1, slice) || slice.length > longestWord) return false;
+  return slice.latin1().startsWith(markerName);
 }
 
 /** The first word of a record and, for what may be a subcommand, the second one. */

@@ -3,6 +3,8 @@
  *
  * FORMAT. A string, JSON: { plan, phase, steps, keys, bytes, database }.
  */
+import { Slice } from "../base/bytes.ts";
+import { Failure } from "../base/errors.ts";
 import type { Connection } from "../link/connection.ts";
 import { textOf } from "../link/reply-values.ts";
 
@@ -34,6 +36,37 @@ export async function readMarks(nodes: readonly Marked[]): Promise<(Mark | undef
     marks.push(text === undefined ? undefined : parseMark(text));
   }
   return marks;
+}
+
+/** What a key of the data that is called as the marker leads to: it would be overwritten, and deleted. */
+export function markerTaken(marker: string): Failure {
+  const found =
+    "it is one of the data, and a restore marks what is not whole by a key of that name";
+  return new Failure("TARGET_CANNOT_HOLD", `Cannot restore key "${marker}": ${found}`, {
+    hint: `Leave it out, --exclude '${marker}', or put something in front of all keys: --prefix-add.`,
+  });
+}
+
+/** Whether a value is that of a marker, of whatever restore. */
+export function isMark(value: string): boolean {
+  return parseMark(value).plan !== "";
+}
+
+type Arguments = {
+  readonly argc: number;
+  argument(index: number, slice: Slice): boolean;
+};
+
+/** Whether a record sets or removes the marker as a restore does. */
+export function isMarkRecord(record: Arguments, marker: string): boolean {
+  const textAt = (index: number) => {
+    const slice = new Slice();
+    return record.argument(index, slice) ? slice.latin1() : "";
+  };
+  const name = textAt(0).toUpperCase();
+  if (textAt(1) !== marker) return false;
+  if (name === "SET") return record.argc === 3 && isMark(textAt(2));
+  return (name === "DEL" || name === "UNLINK") && record.argc === 2;
 }
 
 /** Whatever it is, if it is no mark of ours it is nothing that could be gone on with. */

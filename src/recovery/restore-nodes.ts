@@ -15,11 +15,12 @@ import type { Target } from "../codec/rdb/model.ts";
 import { type Address, type Endpoint, formatEndpoint } from "../link/address.ts";
 import { Connection, type ConnectOptions, errorText } from "../link/connection.ts";
 import { clusterInstances, type Info, parseInfo, type SlotRange } from "../link/instance.ts";
-import { textOf } from "../link/reply-values.ts";
+import { refusal } from "../link/refusal.ts";
+import { itemsOf, textOf } from "../link/reply-values.ts";
 import { Topology } from "../link/topology.ts";
 import { versionOf } from "./restore-expiries.ts";
 import { Lane } from "./restore-keys.ts";
-import { markerName } from "./restore-marker.ts";
+import { beginning, markerName } from "./restore-marker.ts";
 import { keyInSlots } from "./restore-slots.ts";
 
 /** A master. */
@@ -148,6 +149,47 @@ export async function waitForOthers(
       );
     }
     await sleep(othersPollMs, undefined, { signal });
+  }
+}
+
+/** Empties a server and marks it in one step: without the mark, an empty one would look whole. */
+export async function emptyNode({ control, info, marker }: Node, mark: string): Promise<void> {
+  const commands = [
+    ["MULTI"],
+    ["FLUSHALL"],
+    ...(versionOf(info) >= 7 ? [["FUNCTION", "FLUSH"]] : []),
+    ["SET", marker, mark],
+    ["EXEC"],
+  ];
+  const replies = await Promise.all(commands.map((args) => control.ask(...args)));
+  for (const reply of itemsOf(replies.at(-1))) {
+    const error = errorText(reply);
+    if (error !== undefined) throw refusal("EXEC", control.name, error);
+  }
+}
+
+/**
+ * Makes sure that servers have all that was sent. One that has evicted keys stays marked, as having nothing
+ * that could be gone on with.
+ *
+ * @throws Failure SERVER_FAILED
+ */
+export async function mustNotHaveEvicted(nodes: readonly Node[]): Promise<void> {
+  for (const { control, marker, endpoint, info } of nodes) {
+    const now = await readInfo(control);
+    const count = (of: Info) => Number(of.get("evicted_keys") ?? 0);
+    const evicted = count(now) - count(info);
+    if (evicted <= 0) continue;
+    await control.ask("SET", marker, JSON.stringify({ plan: "evicted", ...beginning }));
+    const keys = evicted === 1 ? "1 key" : `${evicted} keys`;
+    const found = `it has evicted ${keys} meanwhile, its maxmemory is too small`;
+    throw new Failure(
+      "SERVER_FAILED",
+      `Cannot restore into ${formatEndpoint(endpoint)}: ${found}`,
+      {
+        hint: `Raise maxmemory, or set maxmemory-policy noeviction, and restore again with --overwrite; the key "${marker}" says that it is incomplete.`,
+      },
+    );
   }
 }
 

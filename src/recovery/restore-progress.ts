@@ -1,6 +1,6 @@
 /** How far a restore has come. */
 export type RestoreProgress = {
-  readonly phase: "snapshot" | "log" | "server" | "expiries" | "done";
+  readonly phase: "checking" | "snapshot" | "log" | "server" | "expiries" | "done";
   /** Raw bytes of snapshot and log. */
   readonly doneBytes: number;
   readonly totalBytes: number;
@@ -32,7 +32,9 @@ export class ProgressCounter {
     this.#onProgress = onProgress;
   }
 
+  /** Bytes that were read to check them count by themselves. */
   begin(phase: RestoreProgress["phase"]): void {
+    if (this.#phase === "checking" && phase !== "checking") this.#doneBytes = 0;
     this.#phase = phase;
     this.#tell();
   }

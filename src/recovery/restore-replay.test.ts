@@ -12,7 +12,7 @@ function encode(commands: readonly string[]): Buffer {
 /** The commands that a log becomes, as texts; "|" stands between batches. */
 function replay(log: readonly string[], options: { isOld?: boolean; cut?: number } = {}): string[] {
   const marker = ({ bytes }: { bytes: number }) => ["marker", String(bytes)] as const;
-  const commands = new LogCommands({ bytes: 0, database: 2 }, marker, options.isOld);
+  const commands = new LogCommands({ bytes: 0, database: 2 }, marker, options);
   const bytes = encode(log);
   const size = options.cut ?? bytes.length;
   const batches: string[] = [];

@@ -40,11 +40,14 @@
  *      takes it along: there it is deleted first.
  *   3. Batches are cut at the same places when they are made again from where one has ended.
  *   4. Memory: a batch, and one record.
+ *   5. The marks of an earlier restore that are in the log are left out: between two markers of this one
+ *      they would say of the server what is not so.
  */
 import { Slice } from "../base/bytes.ts";
 import { Failure } from "../base/errors.ts";
 import { RecordScanner } from "../codec/aof/framing.ts";
 import { RespEncoder } from "../codec/resp/encode.ts";
+import { isMarkRecord } from "./restore-marker.ts";
 import { SetRow } from "./restore-set-row.ts";
 
 /** Whole seconds, and small enough that every server takes a field's expiry that is moved by it. */
@@ -88,6 +91,7 @@ export class LogCommands {
   readonly #scanner: RecordScanner;
   readonly #marker: (at: ReplayPosition) => readonly [key: string, value: string];
   readonly #isOld: boolean;
+  readonly #mark: string | undefined;
   readonly #body = new RespEncoder();
   readonly #row = new SetRow();
   #records = 0;
@@ -108,14 +112,15 @@ export class LogCommands {
 
   /**
    * `marker` gives the key that tells of a position, and its value; `isOld` says that the server is
-   * older than 6.2.
+   * older than 6.2; `mark` is the marker's key where the log may have it.
    */
   constructor(
     from: ReplayPosition,
     marker: (at: ReplayPosition) => readonly [key: string, value: string],
-    isOld = false,
+    { isOld = false, mark }: { isOld?: boolean; mark?: string | undefined } = {},
   ) {
     this.#isOld = isOld;
+    this.#mark = mark;
     this.#scanner = new RecordScanner({ offset: from.bytes, keepBytes: keptBytes });
     this.#marker = marker;
     this.#now = from.database;
@@ -147,6 +152,7 @@ export class LogCommands {
     const scanner = this.#scanner;
     this.#records++;
     if (scanner.argc === 1 && (this.#is(0, "multi") || this.#is(0, "exec"))) return;
+    if (this.#mark !== undefined && isMarkRecord(scanner, this.#mark)) return;
     if (this.#sent === 0) this.#begin();
     this.#sent++;
     this.#size += scanner.end - scanner.start;

@@ -1,15 +1,40 @@
-/** Restores into a folder, starts a stock server there, and looks whether it has what it should have. */
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+/**
+ * Restores into a folder, starts a stock server there, and looks whether it has what it should have.
+ *
+ * WHY the program is asked for its version first. An older server, or one of the other family, says that it
+ * cannot load a file when all of it has been written; one before 7.0 does not even find `appendonlydir`, and
+ * starts empty.
+ *
+ * INVARIANTS
+ *
+ *   1. Until it has loaded all, the server ends with this program (watched-process.ts).
+ *   2. Where it does not, nothing of it is left: the folder was empty before.
+ */
+import { type ChildProcess, execFile } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { Failure } from "../base/errors.ts";
+import type { Target } from "../codec/rdb/model.ts";
+import { capabilities } from "../codec/rdb/target.ts";
 import { Connection } from "../link/connection.ts";
 import { parseInfo } from "../link/instance.ts";
 import { textOf } from "../link/reply-values.ts";
 import type { Plan } from "./plan.ts";
 import { type FolderOptions, type RestoredFolder, restoreToFolder } from "./restore-folder.ts";
 import type { ArchiveView } from "./restore-locate.ts";
+import { targetOfServer } from "./restore-nodes.ts";
+import {
+  changesNothing,
+  isLoadable,
+  openSnapshot,
+  type Snapshot,
+  targetOfMagic,
+} from "./restore-snapshot.ts";
+import { spawnWatched } from "./watched-process.ts";
 
 export type RunOptions = FolderOptions & {
   readonly program: string;
@@ -39,35 +64,80 @@ export async function restoreAndRun(
 ): Promise<RunningRestored> {
   const { program, port, serverArguments = [], signal } = options;
   // A program that is none, or a port that is taken, is found out before gigabytes are written.
-  await checkProgram(program);
+  const { name, target } = await checkProgram(program);
+  const snapshot = options.snapshot ?? (await openSnapshot(view, plan));
+  mustLoad({ program: name, can: target, snapshot }, options);
   await checkPort(port);
-  const restored = await restoreToFolder(view, plan, folder, options);
+  const isNew = !existsSync(folder);
+  const restored = await restoreToFolder(view, plan, folder, { ...options, snapshot });
   const args = ["--port", String(port), ...restored.serverArguments, ...serverArguments];
-  const process = spawn(program, args, { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
+  const { child: process, release } = spawnWatched(program, args, { cwd: folder });
   const said = new Said(process);
   try {
     const { version, keys } = await untilLoaded(process, port, said, signal);
+    release();
     process.unref();
     return { ...restored, process, port, version, keysLoaded: keys };
   } catch (error) {
+    release();
     if (process.exitCode === null && process.signalCode === null) {
       process.kill("SIGKILL");
       await once(process, "exit");
     }
+    // It was empty: whatever is there is of this restore, and would be in the way of the next one.
+    for (const each of await readdir(folder)) {
+      await rm(join(folder, each), { recursive: true, force: true });
+    }
+    if (isNew) await rm(folder, { recursive: true, force: true });
     throw error;
   }
 }
 
-/** @throws Failure */
-export async function checkProgram(program: string): Promise<void> {
+type Program = { readonly name: string; readonly target: Target };
+
+/** What a program says of itself. @throws Failure */
+export async function checkProgram(program: string): Promise<Program> {
+  let said: string;
   try {
-    await promisify(execFile)(program, ["--version"]);
+    said = (await promisify(execFile)(program, ["--version"])).stdout;
   } catch (cause) {
-    throw new Failure("SERVER_FAILED", `Cannot run "${program}"`, {
+    throw new Failure("SERVER_FAILED", `Cannot run "${program}": ${whyNot(cause)}`, {
       cause,
       hint: "Name a redis-server or valkey-server.",
     });
   }
+  const [, family = "", version = ""] = /^(redis|valkey).*?\bv=(\d+\.\d+\.\d+)/i.exec(said) ?? [];
+  if (version === "") {
+    const found = JSON.stringify(said.slice(0, 80));
+    throw new Failure("SERVER_FAILED", `Cannot use "${program}" as a server: it says ${found}`, {
+      hint: "Name a redis-server or valkey-server.",
+    });
+  }
+  const info = new Map([[`${family.toLowerCase()}_version`, version]]);
+  return { name: `${family} ${version}`, target: targetOfServer(info) };
+}
+
+function whyNot(cause: unknown): string {
+  const { code, signal } = cause as { code?: string | number | null; signal?: string | null };
+  if (code === "ENOENT") return "there is no such program";
+  if (code === "EACCES") return "it is no program, or may not be run";
+  if (typeof code === "number") return `asked for its version, it ended with status ${code}`;
+  return `asked for its version, it ended with ${signal ?? code ?? "an error"}`;
+}
+
+/** @throws Failure TARGET_CANNOT_HOLD where a server of that kind would not start on what is written */
+function mustLoad(
+  { program, can, snapshot }: { program: string; can: Target; snapshot: Snapshot },
+  { target = targetOfMagic(snapshot.magic), pipe = {} }: FolderOptions,
+): void {
+  const isCopied = isLoadable(snapshot.magic, target) && changesNothing(pipe);
+  const magic = isCopied ? snapshot.magic : capabilities[target].header;
+  const finds = can !== "redis:6.0" || target === "redis:6.0";
+  if (magic === null || (finds && isLoadable(magic, can))) return;
+  const found = `what is restored needs ${target} or later`;
+  throw new Failure("TARGET_CANNOT_HOLD", `Cannot run ${program} on it: ${found}`, {
+    hint: `Name another server, or have it written for this one: --target ${can}, perhaps with --lossy.`,
+  });
 }
 
 /** @throws Failure */
@@ -91,7 +161,7 @@ export async function untilLoaded(
   for (;;) {
     signal?.throwIfAborted();
     if (said.hasEnded) {
-      const message = `Cannot start a server on what was restored; it said:\n${said.text}`;
+      const message = `Cannot start a server on what was restored: ${said.end}; it said:\n${said.text}`;
       throw new Failure("SERVER_FAILED", message);
     }
     const loaded = await ask(port, process.pid);
@@ -125,6 +195,7 @@ async function ask(
 export class Said {
   text = "";
   hasEnded = false;
+  end = "it has ended";
 
   constructor(process: ChildProcess) {
     const keep = (chunk: Buffer) => {
@@ -133,7 +204,8 @@ export class Said {
     process.stdout?.on("data", keep);
     process.stderr?.on("data", keep);
     process.once("error", (error) => keep(Buffer.from(error.message)));
-    process.once("exit", () => {
+    process.once("exit", (status, signal) => {
+      this.end = signal === null ? `it ended with status ${status}` : `it was ended by ${signal}`;
       this.hasEnded = true;
     });
   }

@@ -16,11 +16,13 @@
  * INVARIANTS
  *
  *   1. A server that has keys is refused unless it was said what shall become of them. It is emptied
- *      only after `safety()` has returned.
- *   2. A server with the marker of another restore is not gone on with.
+ *      only after what shall be restored was read to its end (restore-check.ts), and `safety()` has returned.
+ *   2. A server with the marker of another restore is not gone on with. Where it is emptied, that is said.
  *   3. The first error that a server answers ends the restore; the marker stays.
  *   4. Keys are passed over only where it is certain that they were restored: `keys` of a marker counts those
  *      of a file that is the same each time.
+ *   5. No key of the data is lost to the marker: one that is called so is refused.
+ *   6. Where a server has evicted a key meanwhile, what is there is not whole, and stays marked.
  *
  * REJECTED. To make the server our replica, which would be as exact and faster: it has to reach us,
  * managed ones may not, and clusters cannot. To replay a log into a cluster: commands with keys
@@ -29,78 +31,45 @@
 import type { Clock } from "../base/clock.ts";
 import { systemClock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
-import { quote } from "../codec/rdb/target.ts";
 import { type Address, formatEndpoint } from "../link/address.ts";
-import { type ConnectOptions, errorText } from "../link/connection.ts";
-import { refusal } from "../link/refusal.ts";
-import { itemsOf } from "../link/reply-values.ts";
 import type { ClusterPlan } from "./cluster-plan.ts";
 import { type SlotRules, slotRules } from "./cluster-rules.ts";
 import { type ExpiryPolicy, KeyPipe, type KeyPipeOptions } from "./key-pipe.ts";
 import { readLog } from "./log-reader.ts";
-import type { Plan } from "./plan.ts";
-import { findConflict } from "./restore-conflicts.ts";
+import type { LogRange, Plan } from "./plan.ts";
+import {
+  checkServer,
+  logMayHold,
+  scanLog,
+  tryKeys,
+  verified,
+  verifyPlan,
+} from "./restore-check.ts";
+import { cannotTell, conflictFailure, findConflict } from "./restore-conflicts.ts";
 import { type HeldSnapshot, mustHaveServer, openData } from "./restore-data.ts";
 import { type ExpiryRule, releaseExpiries, versionOf } from "./restore-expiries.ts";
-import { type KeyChoice, KeyCommands, type Lane } from "./restore-keys.ts";
+import { librariesLeftOut } from "./restore-folder.ts";
+import { type KeyChoice, KeyCommands, Lane } from "./restore-keys.ts";
 import type { ArchiveView } from "./restore-locate.ts";
 import { beginning, type Mark, readMarks } from "./restore-marker.ts";
 import {
   checkNode,
   clientName,
+  emptyNode,
   laneBySlot,
+  mustNotHaveEvicted,
   type Node,
   openNodes,
   targetOfServer,
   waitForOthers,
 } from "./restore-nodes.ts";
 import { Pipeline } from "./restore-pipeline.ts";
-import { type OnProgress, ProgressCounter } from "./restore-progress.ts";
+import { ProgressCounter } from "./restore-progress.ts";
 import { type Batch, heldMs, LogCommands, type ReplayPosition } from "./restore-replay.ts";
+import { mustNotMix, type RestoredServer, type ServerOptions } from "./restore-request.ts";
 import { openSnapshot, pushAll } from "./restore-snapshot.ts";
 import { sweepScratchFolders } from "./scratch-folder.ts";
-import { isEverything, type Selection } from "./selection.ts";
-
-export type ServerOptions = {
-  readonly connect?: Pick<ConnectOptions, "credentials" | "tls">;
-  /** Empties a server that has keys, after `safety()`. */
-  readonly overwrite?: boolean;
-  /** Keeps what is there, and says what becomes of keys that are there already. */
-  readonly conflict?: "skip" | "overwrite" | "fail";
-  /** Takes a safety backup of what is there; called before anything is removed. */
-  readonly safety?: () => Promise<void>;
-  readonly selection?: Selection;
-  readonly prefix?: Uint8Array;
-  /** What becomes of expiries; the moment that they count from is that of the plan, if not given. */
-  readonly ttl?: "keep" | "persist" | "shift" | { readonly shiftFromMs: number };
-  /** Databases that become others. */
-  readonly databases?: ReadonlyMap<number, number>;
-  readonly lossy?: boolean;
-  /** A stock server for what needs a replay elsewhere. */
-  readonly server?: string | undefined;
-  /** Whether the instance is a shard of a cluster: see `openData()`. */
-  readonly isShard?: boolean;
-  /** So often the marker is moved on. */
-  readonly keysPerMark?: number;
-  readonly onProgress?: OnProgress | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly clock?: Clock;
-};
-
-export type RestoredServer = {
-  readonly servers: readonly string[];
-  /** Those that were sent, without those that were there and stayed. */
-  readonly keys: number;
-  /** Under "skip": those that were there. */
-  readonly skipped: number;
-  /** Of a cluster: keys on shards that did not have their slots. Not restored; and restored, as nobody had them else. */
-  readonly leftovers: number;
-  readonly unsettled: number;
-  readonly commands: number;
-  readonly dropped: ReadonlyMap<string, number>;
-  /** Whether it went on with one that was cut off. */
-  readonly isResumed: boolean;
-};
+import { isEverything } from "./selection.ts";
 
 const defaultKeysPerMark = 200_000;
 
@@ -127,6 +96,7 @@ export async function restoreToServer(
   address: Address,
   options: ServerOptions = {},
 ): Promise<RestoredServer> {
+  mustNotMix(options);
   await using stack = new AsyncDisposableStack();
   const nodes = await openNodes(address, options, stack);
   const { id, moment, rawBytes } = plan;
@@ -146,6 +116,7 @@ export async function restoreClusterToServer(
   options: ServerOptions = {},
 ): Promise<RestoredServer> {
   const { conflict, server } = options;
+  mustNotMix(options);
   if (conflict === "fail") {
     const found = "a key that is there may be of another shard, or of this restore";
     throw new Failure("USAGE", `Cannot restore a cluster with --conflict fail: ${found}`, {
@@ -191,6 +162,10 @@ class ServerJob {
   /** Commands of the pipeline up to here may have been executed before. */
   #repeated = 0;
   #keys = 0;
+  #isFirstStep = true;
+  #mayHoldMark: boolean | undefined;
+  readonly #skippedLibraries = new Set<string>();
+  readonly #notes = new Set<string>();
   readonly #dropped = new Map<string, number>();
 
   constructor(
@@ -225,17 +200,21 @@ class ServerJob {
       await this.#mark({ ...beginning, phase: "expiries" });
       await this.#release();
     }
+    await mustNotHaveEvicted(this.#nodes);
     for (const { control, marker } of this.#nodes) await control.ask("DEL", marker);
     this.#progress.begin("done");
     return {
       servers: this.#nodes.map(({ endpoint }) => formatEndpoint(endpoint)),
       keys: this.#keys,
       skipped: this.#options.conflict === "skip" ? this.#skipped : 0,
+      skippedLibraries: this.#skippedLibraries.size,
+      isReplayed: this.#replays,
       leftovers: this.#leftovers,
       unsettled: this.#unsettled,
       commands: this.#progress.commands,
       dropped: this.#dropped,
       isResumed: mark !== undefined,
+      notes: [...this.#notes],
     };
   }
 
@@ -247,8 +226,9 @@ class ServerJob {
       // What is needed is looked for before anything is changed.
       await using data = await this.#open(step);
       if (this.#options.conflict === "fail") await this.#mustNotMeet(data);
-      if (!hasRoom) await this.#makeRoom();
+      if (!hasRoom) await this.#makeRoom(data);
       hasRoom = true;
+      this.#isFirstStep = number === 0;
       await using stack = new AsyncDisposableStack();
       const pipelines = await this.#openPipelines(stack);
       const isSameEachTime = this.#replays || step.plan.log === undefined;
@@ -293,7 +273,12 @@ class ServerJob {
       if (last === undefined) this.#begun = new Set(this.#nodes.filter((_, i) => marks[i]));
       return last;
     }
-    if (this.#options.overwrite) return undefined;
+    if (this.#options.overwrite) {
+      this.#notes.add(
+        "another restore that was cut off in this server is given up, and begun over",
+      );
+      return undefined;
+    }
     const message = "Cannot restore: another restore into this server was cut off";
     throw new Failure("TARGET_NOT_EMPTY", message, {
       hint: "Repeat that one to go on with it, or empty the server with --overwrite.",
@@ -309,7 +294,7 @@ class ServerJob {
   }
 
   /** Makes sure that what is there may be there, and sets the marker. */
-  async #makeRoom(): Promise<void> {
+  async #makeRoom(data: HeldSnapshot): Promise<void> {
     const { overwrite = false, conflict, safety } = this.#options;
     const taken = this.#nodes.filter(
       (node) =>
@@ -322,26 +307,50 @@ class ServerJob {
       });
     }
     if (taken.length > 0 && overwrite && conflict === undefined) {
+      await this.#check(data);
       await safety?.();
-      for (const node of this.#nodes) await this.#empty(node);
+      for (const node of this.#nodes) await emptyNode(node, this.#markOf(beginning));
+    } else if (this.#replays && this.#plan.log && (await this.#markInLog(this.#plan.log))) {
+      this.#progress.begin("checking");
+      await this.#scanLog(this.#plan.log);
     }
     await this.#mark(beginning);
   }
 
-  /** Empties a server and marks it in one step: without the mark, an empty one would look whole. */
-  async #empty({ control, info, marker }: Node): Promise<void> {
-    const commands = [
-      ["MULTI"],
-      ["FLUSHALL"],
-      ...(versionOf(info) >= 7 ? [["FUNCTION", "FLUSH"]] : []),
-      ["SET", marker, this.#markOf(beginning)],
-      ["EXEC"],
-    ];
-    const replies = await Promise.all(commands.map((args) => control.ask(...args)));
-    for (const reply of itemsOf(replies.at(-1))) {
-      const error = errorText(reply);
-      if (error !== undefined) throw refusal("EXEC", control.name, error);
-    }
+  /** Whether all of it can be restored, found out while the servers still have what they had. */
+  async #check(data: HeldSnapshot): Promise<void> {
+    const { signal } = this.#options;
+    const progress = this.#progress;
+    const [first, ...others] = this.#work.steps as [Step, ...Step[]];
+    const { plan } = first;
+    progress.begin("checking");
+    const lanes = this.#nodes.map(() => new Lane());
+    const commands = this.#commandsFor(lanes, { step: first });
+    const isStored = this.#replays || plan.log === undefined;
+    const bytes = () => verified(this.#view, plan);
+    const snapshot = isStored ? { ...data, bytes } : data;
+    await tryKeys(snapshot, commands, { pipe: this.#choice, lanes, progress, signal });
+    for (const { plan: other } of others) await verifyPlan(this.#view, other, { progress, signal });
+    const range = this.#replays ? plan.log : undefined;
+    const log = range && (await this.#scanLog(range));
+    const highestDatabase = Math.max(commands.highestDatabase, log?.highestDatabase ?? 0);
+    const needs = { commands: log?.commands ?? [], highestDatabase };
+    for (const { control } of this.#nodes) await checkServer(control, needs);
+  }
+
+  async #scanLog(range: LogRange) {
+    const { signal } = this.#options;
+    return await scanLog(this.#view, range, {
+      ...{ progress: this.#progress, signal },
+      marker: await this.#markInLog(range),
+    });
+  }
+
+  /** The marker's key, where the log may have to do with it. */
+  async #markInLog(range: LogRange): Promise<string | undefined> {
+    const { marker } = this.#nodes[0] as Node;
+    this.#mayHoldMark ??= await logMayHold(this.#view, range, marker);
+    return this.#mayHoldMark ? marker : undefined;
   }
 
   /** @throws Failure TARGET_NOT_EMPTY naming a key that is there */
@@ -351,11 +360,7 @@ class ServerJob {
       ...{ databases, signal },
       pipe: this.#choice,
     });
-    if (found === undefined) return;
-    const message = `Cannot restore key ${quote(found.key)}: database ${found.database} has it`;
-    throw new Failure("TARGET_NOT_EMPTY", message, {
-      hint: "Nothing was restored. Say --conflict skip or overwrite, or put something in front of all keys: --prefix-add.",
-    });
+    if (found !== undefined) throw conflictFailure(found);
   }
 
   #markOf(mark: Omit<Mark, "plan">): string {
@@ -374,6 +379,11 @@ class ServerJob {
     const allows = (error: string, number: number) => {
       // What is repeated may meet a key of the type that it got later on, to be deleted again.
       if (number < this.#repeated) return error.startsWith("WRONGTYPE");
+      if (conflict === "skip" && /^ERR (Library|Function) .*already exists/.test(error)) {
+        // Behind the first step, it may be one that was restored.
+        if (this.#isFirstStep) this.#skippedLibraries.add(error);
+        return true;
+      }
       // Another shard's copy of a key is there, where that one counts.
       if ((conflict !== "skip" && !isShard) || !error.startsWith("BUSYKEY")) return false;
       this.#skipped++;
@@ -392,23 +402,13 @@ class ServerJob {
     { data, step, number, done, isSameEachTime }: KeysOfStep,
     pipelines: readonly Pipeline[],
   ): Promise<void> {
-    const { conflict, databases, lossy = false, prefix, signal } = this.#options;
+    const { signal } = this.#options;
     const { keysPerMark = defaultKeysPerMark } = this.#options;
     // A pipeline that is new has database 0 selected.
-    const nodes = this.#nodes;
-    for (const { lane } of nodes) lane.reset();
-    const lanes = nodes.map(({ lane }) => lane);
-    const commands = new KeyCommands({
-      target: targetOfServer((nodes[0] as Node).info),
-      lossy,
-      lanes,
-      ...(nodes[0]?.slots !== undefined && { laneOf: laneBySlot(nodes) }),
-      replaces: conflict === undefined || conflict === "overwrite",
-      ...(databases && { databases }),
-      skipKeys: done,
-      ...(step.rules && { choose: this.#choiceOf(step, step.rules) }),
-      prefixBytes: prefix?.length ?? 0,
-    });
+    for (const { lane } of this.#nodes) lane.reset();
+    const lanes = this.#nodes.map(({ lane }) => lane);
+    const choose = step.rules && this.#choiceOf(step, step.rules);
+    const commands = this.#commandsFor(lanes, { step, choose, skipKeys: done });
     const pipe = new KeyPipe(commands, this.#choice);
     this.#progress.begin("snapshot");
     const before = this.#keys;
@@ -426,10 +426,44 @@ class ServerJob {
     });
     for (const pipeline of pipelines) await pipeline.drain();
     this.#keys = before + commands.keys;
-    if (step.rules) this.#keys -= this.#skipped - skippedBefore;
+    this.#keys -= this.#skipped - skippedBefore;
+    this.#tellOfLibraries(pipe.counts.libraries);
     for (const [what, count] of commands.dropped) {
       this.#dropped.set(what, (this.#dropped.get(what) ?? 0) + count);
     }
+  }
+
+  #tellOfLibraries(libraries: number): void {
+    if (libraries === 0) return;
+    this.#notes.add(librariesLeftOut);
+    // All shards have the same.
+    this.#dropped.set("function", Math.max(libraries, this.#dropped.get("function") ?? 0));
+  }
+
+  #commandsFor(
+    lanes: readonly Lane[],
+    {
+      step,
+      choose,
+      skipKeys = 0,
+    }: {
+      readonly step: Step;
+      readonly choose?: ((slot: number) => KeyChoice) | undefined;
+      readonly skipKeys?: number;
+    },
+  ): KeyCommands {
+    const { conflict, databases, lossy = false, prefix } = this.#options;
+    const nodes = this.#nodes.map((node, i) => ({ ...node, lane: lanes[i] as Lane }));
+    return new KeyCommands({
+      target: targetOfServer((this.#nodes[0] as Node).info),
+      ...{ lossy, lanes, skipKeys },
+      markers: nodes.map(({ marker }) => marker),
+      ...(nodes[0]?.slots !== undefined && { laneOf: laneBySlot(nodes) }),
+      replaces: conflict === undefined || conflict === "overwrite",
+      ...(databases && { databases }),
+      ...(step.rules && choose && { choose }),
+      prefixBytes: prefix?.length ?? 0,
+    });
   }
 
   /** What becomes of a key by its slot, counted. */
@@ -477,6 +511,7 @@ class ServerJob {
     if (log === undefined) return;
     const { signal } = this.#options;
     const { marker, info } = this.#nodes[0] as Node;
+    const markInLog = await this.#markInLog(log);
     const from =
       mark?.phase === "log"
         ? { bytes: mark.bytes, database: mark.database ?? undefined }
@@ -486,7 +521,9 @@ class ServerJob {
       const mark = { plan: this.#id, phase: "log", steps: 1, keys: this.#keys, ...place };
       return [marker, JSON.stringify(mark)] as const;
     };
-    const commands = new LogCommands(from, describe, versionOf(info) < 6.02);
+    const isOld = versionOf(info) < 6.02;
+    const commands = new LogCommands(from, describe, { isOld, mark: markInLog });
+    if (mark?.phase === "log") this.#keys = mark.keys;
     this.#progress.begin("log");
     let at = 0;
     let isRepeated = mark?.phase === "log";
@@ -533,19 +570,6 @@ type KeysOfStep = {
   readonly done: number;
   readonly isSameEachTime: boolean;
 };
-
-/** Keys that are there may have been, or may be of the restore that was cut off. */
-function cannotTell(nodes: readonly Node[]): Failure {
-  const found = "it was cut off, and which keys were there before it cannot be told any more";
-  const names = nodes.map(({ marker }) => marker).join(" ");
-  return new Failure(
-    "TARGET_NOT_EMPTY",
-    `Cannot go on with a restore with --conflict fail: ${found}`,
-    {
-      hint: `Remove its keys and the marker (DEL ${names}) and repeat it; or, without the marker, with --conflict skip or overwrite.`,
-    },
-  );
-}
 
 async function sendAll(lanes: readonly Lane[], pipelines: readonly Pipeline[]): Promise<void> {
   for (const [i, lane] of lanes.entries()) {

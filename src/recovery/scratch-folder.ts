@@ -52,7 +52,7 @@ export class ScratchFolder implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(this.path, { recursive: true, force: true });
+    await removeFolder(this.path);
     await this.#lock[Symbol.asyncDispose]();
   }
 }
@@ -71,11 +71,19 @@ export async function sweepScratchFolders(nowMs: number): Promise<void> {
       if (isYoung && !existsSync(join(path, lockName))) continue;
       await using _ = await systemDisk.lock(path, "tidemark restore, which removes it");
       await endServers(path);
-      await rm(path, { recursive: true, force: true });
+      await removeFolder(path);
     } catch {
       // Somebody has it, or has just removed it; nothing of this one depends on it.
     }
   }
+}
+
+/** The lock goes last: a folder without one is taken for one that is just being made, and left for a while. */
+async function removeFolder(path: string): Promise<void> {
+  for (const name of await readdir(path)) {
+    if (name !== lockName) await rm(join(path, name), { recursive: true, force: true });
+  }
+  await rm(path, { recursive: true, force: true });
 }
 
 async function endServers(folder: string): Promise<void> {

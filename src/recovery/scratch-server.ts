@@ -103,8 +103,25 @@ export class ScratchServer implements Disposable {
     }
   }
 
-  /** Waits until the log is loaded, and has it written as an RDB. Returns the file's path. */
-  async snapshot(): Promise<string> {
+  /**
+   * Waits until the log is loaded, and has it written as an RDB. Returns the file's path. A signal ends the
+   * server, which may take hours for that.
+   */
+  async snapshot(signal?: AbortSignal): Promise<string> {
+    const stop = () => this.#process.child.kill("SIGKILL");
+    signal?.throwIfAborted();
+    signal?.addEventListener("abort", stop);
+    try {
+      return await this.#snapshot();
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", stop);
+    }
+  }
+
+  async #snapshot(): Promise<string> {
     await using connection = await this.#connect();
     for (;;) {
       const error = errorText(await this.#ask(connection, "PING"));

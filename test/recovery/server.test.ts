@@ -1,6 +1,7 @@
 /** Restores to running servers that are cut off, that choose, and whose expiries are long past. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Failure } from "../../src/base/errors.ts";
 import { LogWriter } from "../../src/codec/aof/writer.ts";
 import { type Address, parseAddress } from "../../src/link/address.ts";
 import { type Plan, planRestore } from "../../src/recovery/plan.ts";
@@ -138,6 +139,9 @@ for (const id of ["redis-7.0", "valkey-9"] as const) {
           await restoreToServer(archived.view, plan, addressOf(server), { signal });
           break;
         } catch (error) {
+          // It was cut off behind its last command: all is there, and the marker gone.
+          const isLate = cuts > 0 && error instanceof Failure && error.code === "TARGET_NOT_EMPTY";
+          if (isLate && (await server.client.call("EXISTS", "tidemark:restore")) === 0) break;
           if (!controller.signal.aborted) throw error;
           cuts++;
         } finally {

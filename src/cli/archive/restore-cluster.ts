@@ -14,7 +14,8 @@ import { restoreClusterToFolders } from "../../recovery/cluster-folder.ts";
 import type { ClusterPlan } from "../../recovery/cluster-plan.ts";
 import { restoreAndRunCluster } from "../../recovery/cluster-run.ts";
 import type { RestoreProgress } from "../../recovery/restore-progress.ts";
-import { type RestoredServer, restoreClusterToServer } from "../../recovery/restore-server.ts";
+import type { RestoredServer } from "../../recovery/restore-request.ts";
+import { restoreClusterToServer } from "../../recovery/restore-server.ts";
 import { changesNothing } from "../../recovery/restore-snapshot.ts";
 import { readConnect } from "../connect.ts";
 import { readKeyChoice, readPrefix, readSelection, readTtl } from "../key-choice.ts";
@@ -22,13 +23,20 @@ import { formatBytes, plural } from "../render/text.ts";
 import { LiveLine } from "./live-line.ts";
 import type { ClusterPlace } from "./place.ts";
 import { clusterViewOf, describeLosses, describeProgress } from "./plan.ts";
-import { type Done, type RestoreFlags, readPort, type Way } from "./restore.ts";
+import {
+  type Done,
+  describeSkipped,
+  mustNotHave,
+  type RestoreFlags,
+  readPort,
+  type Way,
+} from "./restore.ts";
 import { describeUndo, takeSafetySets } from "./safety-set.ts";
 
 type ToRestore = {
   readonly place: ClusterPlace;
   readonly plan: ClusterPlan;
-  readonly flags: RestoreFlags;
+  readonly flags: RestoreFlags & { readonly signal: AbortSignal };
 };
 
 export const clusterWays: Readonly<Record<Way, (what: ToRestore) => Promise<Done>>> = {
@@ -50,7 +58,7 @@ async function intoFolders({ place, plan, flags }: ToRestore): Promise<Done> {
   const restored = await restoreClusterToFolders(clusterViewOf(place), plan, folder, {
     ...{ target: flags.target, lossy: flags.lossy === true },
     ...(flags.port !== undefined && { port: readPort(flags.port) }),
-    ...tellOn(line),
+    ...tellOn(line, flags),
   });
   line.clear();
   const { shards, commands, rawBytes, dropped, notes } = restored;
@@ -79,10 +87,12 @@ async function intoServer({ place, plan, flags }: ToRestore): Promise<Done> {
       safety: async () => {
         line.show("taking safety sets of what is there");
         const { repository } = place;
-        taken.push(...(await takeSafetySets({ repository, instance }, address, connect)));
+        taken.push(
+          ...(await takeSafetySets({ repository, instance }, address, connect, flags.signal)),
+        );
       },
     }),
-    ...tellOn(line),
+    ...tellOn(line, flags),
   });
   line.clear();
   const where = formatAddress(address);
@@ -98,13 +108,14 @@ async function intoServer({ place, plan, flags }: ToRestore): Promise<Done> {
 }
 
 async function andRun({ place, plan, flags }: ToRestore): Promise<Done> {
+  mustNotHave(flags, ["target"], "with --run, of a cluster");
   const port = readPort(flags.port);
   const folder = resolve(flags.dir ?? `${place.cluster}-${port}`);
   using line = new LiveLine();
   const running = await restoreAndRunCluster(clusterViewOf(place), plan, folder, {
     ...keyOptions(flags),
     ...{ program: flags.run ?? "", port },
-    ...tellOn(line),
+    ...tellOn(line, flags),
   });
   line.clear();
   // The servers live on; what they say would else keep this program.
@@ -138,29 +149,27 @@ function keyOptions(flags: RestoreFlags) {
   };
 }
 
-function tellOn(line: LiveLine) {
-  return { onProgress: (progress: RestoreProgress) => line.show(describeProgress(progress)) };
+function tellOn(line: LiveLine, { signal }: ToRestore["flags"]) {
+  const onProgress = (progress: RestoreProgress) => line.show(describeProgress(progress));
+  return { onProgress, signal };
 }
 
 function fieldsOf(restored: RestoredServer) {
-  const { servers, keys, skipped, leftovers, unsettled, isResumed, dropped } = restored;
-  return { servers, keys, skipped, leftovers, unsettled, isResumed, dropped: [...dropped] };
+  const { servers, keys, skipped, skippedLibraries, leftovers, unsettled } = restored;
+  const { isResumed, dropped, notes } = restored;
+  const counts = { keys, skipped, skippedLibraries, leftovers, unsettled };
+  return { servers, ...counts, isResumed, notes, dropped: [...dropped] };
 }
 
-function describeKeys({
-  isResumed,
-  skipped,
-  leftovers,
-  unsettled,
-  dropped,
-}: RestoredServer): string[] {
+function describeKeys(restored: RestoredServer): string[] {
+  const { isResumed, leftovers, unsettled, dropped, notes } = restored;
   const left = `${plural(leftovers, "key")} of slots that their shards had no more`;
   const found = `${plural(unsettled, "key")} of slots that their shards did not have`;
   return [
     ...(isResumed ? ["  it went on with a restore that was cut off"] : []),
-    ...(skipped > 0 ? [`  left as they were: ${plural(skipped, "key")}`] : []),
+    ...describeSkipped(restored),
     ...(leftovers > 0 ? [`  not restored: ${left}`] : []),
     ...(unsettled > 0 ? [`  note: ${found}, restored where the owner had no such key`] : []),
-    ...describeLosses({ dropped, notes: [] }),
+    ...describeLosses({ dropped, notes }),
   ];
 }

@@ -3,6 +3,9 @@
  *
  * WHY ALWAYS A PLAN FIRST. What is restored is decided by names, times and what happens to be archived. Whoever
  * typed a time one day off sees it before the first byte is written, and in the log of what was done.
+ *
+ * WHY ALL FLAGS ARE READ FIRST. One that is not for the way that was chosen is refused, and not passed over:
+ * whoever says --overwrite to a folder means something, and it is not what would be done.
  */
 import { resolve } from "node:path";
 import type { SetManifest } from "../../archive/backup-set.ts";
@@ -13,6 +16,7 @@ import { formatAddress, parseAddress } from "../../link/address.ts";
 import type { Plan } from "../../recovery/plan.ts";
 import { restoreToFolder } from "../../recovery/restore-folder.ts";
 import type { RestoreProgress } from "../../recovery/restore-progress.ts";
+import { mustNotMix, type RestoredServer } from "../../recovery/restore-request.ts";
 import { restoreAndRun } from "../../recovery/restore-run.ts";
 import { restoreToServer } from "../../recovery/restore-server.ts";
 import { type ConnectFlags, readConnect } from "../connect.ts";
@@ -23,7 +27,7 @@ import {
   readSelection,
   readTtl,
 } from "../key-choice.ts";
-import { formatBytes, formatDuration, plural } from "../render/text.ts";
+import { formatBytes, formatDuration, plural, printable } from "../render/text.ts";
 import { LiveLine } from "./live-line.ts";
 import { type Place, Places } from "./place.ts";
 import type { PlaceFlags } from "./place-options.ts";
@@ -55,6 +59,7 @@ export type RestoreFlags = PlaceFlags &
     readonly overwrite?: true;
     readonly safety: boolean;
     readonly conflict?: "skip" | "overwrite" | "fail";
+    readonly withoutSet?: readonly string[];
     readonly lossy?: true;
     readonly server?: string;
     readonly json?: true;
@@ -63,8 +68,46 @@ export type RestoreFlags = PlaceFlags &
 export async function restore(name: string, flags: RestoreFlags): Promise<void> {
   const way = chooseWay(flags);
   if (flags.at === undefined) throw momentMissing();
+  readFlags(way, flags);
+  const stop = new AbortController();
+  const end = () => stop.abort(new Failure("ABORTED", "Cannot go on with the restore: stopped"));
+  // A second one ends the program at once.
+  for (const each of endings) process.once(each, end);
+  try {
+    await restoreNow(name, way, { ...flags, at: flags.at, signal: stop.signal });
+  } catch (error) {
+    throw stop.signal.aborted ? stopped(way, flags) : saidFirst(error);
+  } finally {
+    for (const each of endings) process.off(each, end);
+  }
+}
+
+const endings = ["SIGINT", "SIGTERM"] as const;
+
+function stopped(way: Way, { to = "", dryRun }: RestoreFlags): Failure {
+  const left =
+    way === "server" && !dryRun
+      ? `If it had begun, the key "tidemark:restore…" in ${formatAddress(parseAddress(to))} says that what is there is not whole. The same command goes on with it, where --at names a fixed moment; --overwrite begins anew.`
+      : "Nothing of it was left.";
+  return new Failure("ABORTED", "Cannot finish the restore: it was stopped on request", {
+    hint: left,
+  });
+}
+
+/** What a server said is shown line by line, above the failure. */
+function saidFirst(error: unknown): unknown {
+  if (!(error instanceof Failure) || !error.message.includes("\n")) return error;
+  const [first = "", ...said] = error.message.split("\n");
+  for (const line of said) console.error(`  ${printable(line.trim())}`);
+  const { code, hint } = error;
+  return new Failure(code, first.replace(/:$/, ""), { cause: error, hint });
+}
+
+type Wishes = RestoreFlags & { readonly at: string; readonly signal: AbortSignal };
+
+async function restoreNow(name: string, way: Way, flags: Wishes): Promise<void> {
   await using places = await Places.open(flags);
-  const { plan, fields, carryOut } = await prepare(places, name, flags.at, flags);
+  const { plan, fields, carryOut } = await prepare(places, name, flags);
   if (flags.json && flags.dryRun) print(fields);
   if (!flags.json) process.stdout.write(`${plan.join("\n")}\n`);
   if (flags.dryRun) return;
@@ -82,32 +125,91 @@ type Prepared = {
 };
 
 /** The plan for an instance, or for all shards of a cluster. */
-async function prepare(
-  places: Places,
-  name: string,
-  at: string,
-  flags: RestoreFlags,
-): Promise<Prepared> {
+async function prepare(places: Places, name: string, flags: Wishes): Promise<Prepared> {
+  const { at } = flags;
   const cluster = places.cluster(name);
   if (cluster === undefined) {
     const place = places.one(name);
-    const plan = await findPlan(place, at);
-    const carryOut = (way: Way) => ways[way](place, plan, flags);
+    const plan = await findPlan(place, at, flags);
+    const carryOut = (way: Way) => {
+      if (way === "folder") mustNotHave(flags, ["port"], "without --run");
+      return ways[way](place, plan, flags);
+    };
     return { plan: renderPlan(plan), fields: planToJson(plan), carryOut };
   }
-  const plan = await findClusterPlan(cluster, at);
+  const plan = await findClusterPlan(cluster, at, flags);
   // Only clusters need it, and it needs what is here.
   const { clusterWays } = await import("./restore-cluster.ts");
   const carryOut = (way: Way) => clusterWays[way]({ place: cluster, plan, flags });
   return { plan: renderClusterPlan(plan), fields: clusterPlanToJson(plan), carryOut };
 }
 
+/** Flags that are for some ways only, with those ways. */
+const waysOf: Partial<Record<keyof RestoreFlags, readonly Way[]>> = {
+  ...{ overwrite: ["server"], conflict: ["server"], safety: ["server"], server: ["server"] },
+  ...{ user: ["server"], passwordFile: ["server"], passwordCommand: ["server"] },
+  ...{ cacert: ["server"], cert: ["server"], key: ["server"], sni: ["server"] },
+  // Of a cluster, the servers of a folder get ports as well.
+  ...{ port: ["run", "folder"], dir: ["run"], target: ["run", "folder"] },
+};
+const nameOfWay = { folder: "with --to-dir", server: "with --to", run: "with --run" } as const;
+
+/** Reads all that can be read without the repository. @throws Failure USAGE */
+function readFlags(way: Way, flags: RestoreFlags): void {
+  const isChosen = [flags.toDir, flags.to, flags.run].some((each) => each !== undefined);
+  const strange = Object.entries(waysOf).flatMap(([flag, own]) =>
+    own.includes(way) ? [] : [flag as keyof RestoreFlags],
+  );
+  if (isChosen) mustNotHave(flags, strange, nameOfWay[way]);
+  mustNotMix({
+    overwrite: flags.overwrite === true,
+    ...(flags.conflict && { conflict: flags.conflict }),
+  });
+  readSelection(flags);
+  readTtlHere(flags.ttl);
+  if (way === "run" || flags.port !== undefined) readPort(flags.port);
+  if (flags.to !== undefined) readConnect(parseAddress(flags.to), flags);
+}
+
+/** @throws Failure USAGE naming the first flag of them that is given */
+export function mustNotHave(
+  flags: RestoreFlags,
+  names: readonly (keyof RestoreFlags)[],
+  where: string,
+): void {
+  const given = names.find((name) =>
+    name === "safety" ? flags.safety === false : flags[name] !== undefined,
+  );
+  if (given === undefined) return;
+  const option = given === "safety" ? "no-safety" : given.replaceAll(/[A-Z]/g, "-$&").toLowerCase();
+  const message = `Cannot use --${option} ${where}: it says nothing there`;
+  throw new Failure("USAGE", message, {
+    hint: "Leave it out; `restore --help` says what it is for.",
+  });
+}
+
+/** A time in --ttl is no moment to restore to. */
+function readTtlHere(ttl: string): void {
+  try {
+    readTtl(ttl, systemClock.now());
+  } catch (cause) {
+    if (!(cause instanceof Failure)) throw cause;
+    const found = cause.message.replace(/^[^:]*(?:"[^"]*")?: /, "");
+    throw new Failure("USAGE", `Cannot use --ttl ${ttl}: ${found}`, {
+      cause,
+      hint: "Write keep, shift, shift:2026-11-22T10:41:05Z or persist.",
+    });
+  }
+}
+
 export type Way = "folder" | "server" | "run";
 export type Done = { readonly fields: object; readonly lines: readonly string[] };
 
-const ways: Readonly<
-  Record<Way, (place: Place, plan: Plan, flags: RestoreFlags) => Promise<Done>>
-> = { folder: intoFolder, server: intoServer, run: andRun };
+const ways: Readonly<Record<Way, (place: Place, plan: Plan, flags: Wishes) => Promise<Done>>> = {
+  folder: intoFolder,
+  server: intoServer,
+  run: andRun,
+};
 
 function chooseWay({ toDir, to, run, dryRun }: RestoreFlags): Way {
   const given: Way[] = [
@@ -130,7 +232,7 @@ function momentMissing(): Failure {
   });
 }
 
-async function intoFolder(place: Place, plan: Plan, flags: RestoreFlags): Promise<Done> {
+async function intoFolder(place: Place, plan: Plan, flags: Wishes): Promise<Done> {
   using line = new LiveLine();
   const folder = resolve(flags.toDir ?? ".");
   const options = folderOptions(plan, flags, line);
@@ -148,7 +250,7 @@ async function intoFolder(place: Place, plan: Plan, flags: RestoreFlags): Promis
   };
 }
 
-async function intoServer(place: Place, plan: Plan, flags: RestoreFlags): Promise<Done> {
+async function intoServer(place: Place, plan: Plan, flags: Wishes): Promise<Done> {
   const address = parseAddress(flags.to ?? "");
   const connect = readConnect(address, flags);
   const prefix = readPrefix(flags);
@@ -161,7 +263,7 @@ async function intoServer(place: Place, plan: Plan, flags: RestoreFlags): Promis
     ...(flags.safety && {
       safety: async () => {
         line.show("taking a safety set of what is there");
-        taken.push(...(await takeSafetySets(place, address, connect)));
+        taken.push(...(await takeSafetySets(place, address, connect, flags.signal)));
       },
     }),
     selection: readSelection(flags),
@@ -170,25 +272,47 @@ async function intoServer(place: Place, plan: Plan, flags: RestoreFlags): Promis
     lossy: flags.lossy === true,
     server: flags.server,
     isShard: place.shard !== undefined,
+    signal: flags.signal,
     onProgress: (progress) => line.show(describeProgress(progress)),
   });
   line.clear();
-  const { servers, keys, skipped, commands, dropped, isResumed } = restored;
+  const { servers, keys, skipped, skippedLibraries, commands, dropped, isResumed, notes } =
+    restored;
   const where = formatAddress(address);
   const safety = taken.map(({ set }) => set);
   return {
-    fields: { servers, keys, skipped, commands, isResumed, dropped: [...dropped], safety },
+    fields: {
+      ...{ servers, keys, skipped, skippedLibraries, commands, isResumed, notes, safety },
+      dropped: [...dropped],
+    },
     lines: [
-      `Restored to ${where}: ${plural(keys, "key")}, ${plural(commands, "command")} of the log`,
+      // What a log makes of the keys of a set, nobody counts.
+      restored.isReplayed
+        ? `Restored to ${where}: set ${plan.set.name} and ${plural(commands, "command")} of the log`
+        : `Restored to ${where}: ${plural(keys, "key")}`,
       ...(isResumed ? ["  it went on with a restore that was cut off"] : []),
-      ...(skipped > 0 ? [`  left as they were: ${plural(skipped, "key")}`] : []),
-      ...describeLosses({ dropped, notes: [] }),
+      ...describeSkipped(restored),
+      ...describeLosses({ dropped, notes }),
       ...describeUndo(place.instance, safety, where),
     ],
   };
 }
 
-async function andRun(place: Place, plan: Plan, flags: RestoreFlags): Promise<Done> {
+/** What was there, and stayed. */
+export function describeSkipped({
+  skipped,
+  skippedLibraries,
+}: Pick<RestoredServer, "skipped" | "skippedLibraries">): string[] {
+  const libraries = skippedLibraries === 1 ? "library" : "libraries";
+  return [
+    ...(skipped > 0 ? [`  left as they were: ${plural(skipped, "key")}`] : []),
+    ...(skippedLibraries > 0
+      ? [`  left as they were: ${skippedLibraries} function ${libraries}`]
+      : []),
+  ];
+}
+
+async function andRun(place: Place, plan: Plan, flags: Wishes): Promise<Done> {
   const program = flags.run ?? "";
   const port = readPort(flags.port);
   const folder = resolve(flags.dir ?? `${place.instance}-${port}`);
@@ -201,6 +325,7 @@ async function andRun(place: Place, plan: Plan, flags: RestoreFlags): Promise<Do
   // The server lives on; what it says would else keep this program.
   running.process.stdout?.destroy();
   running.process.stderr?.destroy();
+  running.process.stdio[3]?.destroy();
   const { keysLoaded, version, command } = running;
   const pid = running.process.pid ?? null;
   return {
@@ -221,11 +346,12 @@ export function readPort(text: string | undefined): number {
   });
 }
 
-function folderOptions(plan: Plan, flags: RestoreFlags, line: LiveLine) {
+function folderOptions(plan: Plan, flags: Wishes, line: LiveLine) {
   const pipe = readKeyChoice(flags, { fromMs: plan.moment.ms, nowMs: systemClock.now() });
   mustNotChoose(plan, pipe);
   return {
     ...{ pipe, target: flags.target, lossy: flags.lossy === true },
+    signal: flags.signal,
     onProgress: (progress: RestoreProgress) => line.show(describeProgress(progress)),
   };
 }

@@ -35,6 +35,7 @@ export async function takeSafetySets(
   { repository, instance }: Pick<Place, "repository" | "instance">,
   address: Address,
   connect: Pick<ConnectOptions, "credentials" | "tls">,
+  stop?: AbortSignal,
 ): Promise<SetManifest[]> {
   const name = safetyInstance(instance);
   const manifests: SetManifest[] = [];
@@ -45,13 +46,14 @@ export async function takeSafetySets(
     await using topology = new Topology(address, connect);
     for (const { key } of await topology.read()) {
       const finder = new SourceFinder({ topology, key, prefer: "master", connect });
-      const { endpoint } = await finder.find();
+      const { endpoint } = await finder.find(stop);
       const manifest = await takeSet(
         repository,
         name,
         (signal) => takeSnapshot(endpoint, { connect, clock: systemClock, signal, watchMs: 0 }),
         {
           ...{ kind: "safety", keep: true, clock: systemClock, lease },
+          ...(stop && { signal: stop }),
           note: `before a restore of ${instance} to ${formatAddress(address)}`,
         },
       );
