@@ -247,7 +247,7 @@ suite("the records of a log", () => {
       output,
       form: "aof",
       target: "redis:6.0",
-      keys: { read: 2, written: 2, skipped: 0, empty: 0, expired: 0, unchecked: 0 },
+      keys: { read: 2, written: 2, skipped: 0, empty: 0, expired: 0, libraries: 0, unchecked: 0 },
       records: 6,
       dropped: { function: 3 },
     });
