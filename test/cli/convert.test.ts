@@ -333,7 +333,7 @@ suite("convert writes", () => {
     assert.deepEqual(words, {
       status: 0,
       stdout: "",
-      stderr: `${at("a.rdb")}: rdb for redis:6.0, 4 keys; 1 not chosen; lost: field expiry (1)\n`,
+      stderr: `${at("a.rdb")}: rdb for redis:6.0, 4 keys; 1 not chosen; function libraries not chosen: 1; lost: field expiry (1)\n`,
     });
     const { stderr } = await tidemark("convert", at("in.jsonl"), at("b.rdb"), ...flags, "--json");
     assert.deepEqual(JSON.parse(stderr), {

@@ -289,6 +289,8 @@ function report({ path, form, target, flags, pipe, records, output }: Done): voi
     `${plural(counts.written, "key")}${records > 0 ? `, ${plural(records, "record")}` : ""}`,
   ];
   if (counts.skipped > 0) parts.push(`${formatCount(counts.skipped)} not chosen`);
+  if (counts.libraries > 0)
+    parts.push(`function libraries not chosen: ${formatCount(counts.libraries)}`);
   if (counts.expired > 0) parts.push(`${formatCount(counts.expired)} had expired`);
   if (counts.empty > 0) parts.push(`${formatCount(counts.empty)} empty, left out`);
   if (counts.unchecked > 0)
