@@ -8,7 +8,7 @@ import { type Plan, planRestore } from "../../src/recovery/plan.ts";
 import type { RestoreTarget } from "../../src/recovery/target.ts";
 import type { RunningServer } from "../support/servers.ts";
 import { Archived } from "./archived.ts";
-import { replicationId } from "./synthetic.ts";
+import { makeRdb, replicationId } from "./synthetic.ts";
 
 export const startMs = 1_700_000_000_000;
 const base = { replicationId, offset: 0, ms: startMs };
@@ -26,7 +26,7 @@ export async function planOf(archived: Archived, target: RestoreTarget): Promise
 /** A set, and a log of these units, a second apart; a list is a transaction. */
 export async function archiveOf(
   units: readonly (string | readonly string[])[],
-  rdb: Uint8Array,
+  rdb = makeRdb(0),
 ): Promise<Archived> {
   const writer = new LogWriter();
   writer.seal(base, startMs);

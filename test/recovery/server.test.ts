@@ -2,50 +2,18 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Failure } from "../../src/base/errors.ts";
-import { LogWriter } from "../../src/codec/aof/writer.ts";
-import { type Address, parseAddress } from "../../src/link/address.ts";
-import { type Plan, planRestore } from "../../src/recovery/plan.ts";
+import { parseAddress } from "../../src/link/address.ts";
 import { restoreToServer } from "../../src/recovery/restore-server.ts";
-import type { RestoreTarget } from "../../src/recovery/target.ts";
 import { until } from "../link/until.ts";
 import { ClusterNodes } from "../record/cluster-nodes.ts";
 import { randomFrom } from "../record/workload.ts";
-import { findServer, missingServers, type RunningServer, startServer } from "../support/servers.ts";
-import { Archived } from "./archived.ts";
+import { findServer, missingServers, startServer } from "../support/servers.ts";
 import { record } from "./recorded.ts";
-import { makeRdb, replicationId } from "./synthetic.ts";
+import { addressOf, archiveOf, planOf, startMs } from "./server-archive.ts";
+import { makeRdb } from "./synthetic.ts";
 
 // oxlint-disable-next-line no-restricted-properties -- why: each run takes another one, and says which
 const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
-
-const addressOf = ({ socketPath }: RunningServer): Address => parseAddress(`unix://${socketPath}`);
-
-async function planOf(archived: Archived, target: RestoreTarget): Promise<Plan> {
-  const result = await planRestore(archived.view, archived.catalogue, target);
-  assert.equal(result.kind, "plan", JSON.stringify(result));
-  return (result as { plan: Plan }).plan;
-}
-
-const startMs = 1_700_000_000_000;
-const base = { replicationId, offset: 0, ms: startMs };
-
-/** A log of these commands, a second apart. */
-async function archiveOf(commands: readonly string[], rdb = makeRdb(0)): Promise<Archived> {
-  const writer = new LogWriter();
-  writer.seal(base, startMs);
-  writer.select(0);
-  let offset = 0;
-  for (const [i, command] of commands.entries()) {
-    const before = writer.length;
-    writer.record(command.split(" ").map((word) => Buffer.from(word)));
-    offset += writer.length - before;
-    writer.seal({ replicationId, offset }, startMs + 1000 * (i + 1));
-  }
-  const archived = new Archived();
-  await archived.addLog(Uint8Array.from(writer.take()), base);
-  await archived.addSet(rdb, base, { kind: "base" });
-  return archived;
-}
 
 const farMs = 4_000_000_000_000;
 const pastMs = startMs + 500_000;
