@@ -13,8 +13,9 @@
  * of an instance that was restored itself has the marks of that restore: they are no data, and passed over.
  *
  * INVARIANT. A log that is said not to have the marker does not change it by name: the key filters of its
- * blocks say so, which are never wrong in that direction.
+ * blocks say so, which are never wrong in that direction, or the bytes of the blocks themselves.
  */
+import type { ObjectReader } from "../archive/object/object-reader.ts";
 import { Slice } from "../base/bytes.ts";
 import { Distinct } from "../base/distinct.ts";
 import { Failure } from "../base/errors.ts";
@@ -49,7 +50,10 @@ const keptBytes = 16 * 2 ** 20;
 const maxCommands = 10_000;
 const longestName = 128;
 
-/** Whether a log may have to do with a key. */
+/**
+ * Whether a log has a key anywhere, perhaps as something else. Of blocks, one in twenty says that it might, and
+ * is read: bytes are looked for, which is decisive enough for a name that nobody else uses.
+ */
 export async function logMayHold(
   view: ArchiveView,
   { pieces }: LogRange,
@@ -59,7 +63,8 @@ export async function logMayHold(
   const look = async (_: unknown, number: number) => {
     const reader = await openPiece(view, pieces, number);
     for (let block = 0; block < logIndexOf(reader).blocks.length; block++) {
-      if (await reader.mayHold(block, bytes)) return true;
+      if (!(await reader.mayHold(block, bytes))) continue;
+      if (await hasBytes(reader, block, bytes)) return true;
     }
     return false;
   };
@@ -67,6 +72,16 @@ export async function logMayHold(
     const some = pieces.slice(at, at + maxAhead);
     const found = await Promise.all(some.map((piece, i) => look(piece, at + i)));
     if (found.includes(true)) return true;
+  }
+  return false;
+}
+
+async function hasBytes(reader: ObjectReader, block: number, bytes: Buffer): Promise<boolean> {
+  let before: Uint8Array = Buffer.alloc(0);
+  for await (const chunk of reader.rawBytes({ from: block, to: block + 1, sums: false })) {
+    const both = Buffer.concat([before, chunk]);
+    if (both.includes(bytes)) return true;
+    before = both.subarray(Math.max(0, both.length - bytes.length + 1));
   }
   return false;
 }
