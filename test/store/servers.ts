@@ -85,13 +85,22 @@ export async function startRadosgw(): Promise<Storage> {
     `--secret-key=${credentials.secretAccessKey}`,
   ];
   const user = ["user", "create", "--uid=tidemark", "--display-name=tidemark", ...keys];
-  const made = spawnSync(join(folder, "bin/radosgw-admin"), [...who, ...user]);
-  if (made.status !== 0) {
+  const program = join(folder, "bin/radosgw-admin");
+  // Once in some hundred times it waits for itself when it ends; by then it may have made the user.
+  const options = { timeout: adminMs, killSignal: "SIGKILL" } as const;
+  let made = spawnSync(program, [...who, ...user], options);
+  for (let left = 2; made.signal !== null && left > 0; left--) {
+    made = spawnSync(program, [...who, ...user], options);
+  }
+  if (made.status !== 0 && !made.stderr.includes("exists")) {
     rmSync(dir, { recursive: true, force: true });
     throw new Error(`radosgw-admin makes no user: ${made.stderr.toString()}`);
   }
   return await start("radosgw", port, dir, "radosgw", ["-f", ...who], credentials);
 }
+
+/** It takes a second or two. */
+const adminMs = 30_000;
 
 function mustBeThere(id: StorageId): void {
   const missing = missingStorage(id);
