@@ -65,12 +65,14 @@ function startMs({ windowMs, shards }: SlotsChange, seen: number): number {
   return ends.length === 0 ? seen : Math.min(seen, Math.max(...ends));
 }
 
-function intersect(some: readonly Span[], others: readonly Span[]): Span[] {
-  return some.flatMap((span) =>
+/** What both have, in the order of time. */
+export function intersect(some: readonly Span[], others: readonly Span[]): Span[] {
+  const common = some.flatMap((span) =>
     others.flatMap((other) => {
       const fromMs = Math.max(span.fromMs, other.fromMs);
       const toMs = Math.min(span.toMs, other.toMs);
       return fromMs <= toMs ? [{ fromMs, toMs }] : [];
     }),
   );
+  return common.sort((a, b) => a.fromMs - b.fromMs);
 }

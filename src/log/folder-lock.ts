@@ -13,10 +13,11 @@
  * Nobody in this process may open the lock's file in another way: the kernel lets go of a process's
  * locks on a file when that process closes any handle to it.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { Failure } from "../base/errors.ts";
+import { makeFolder } from "../base/make-folder.ts";
 import { fileFailure } from "./input-file.ts";
 
 const lockFile = "spool.lock";
@@ -30,7 +31,7 @@ export async function lockFolder(folder: string, ownerName: string): Promise<Asy
   const { DatabaseSync } = await import("node:sqlite");
   const path = join(folder, lockFile);
   try {
-    mkdirSync(folder, { recursive: true });
+    await makeFolder(folder);
     const database = new DatabaseSync(path);
     try {
       database.exec("PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE");

@@ -19,8 +19,9 @@
  * All changes of slots are read: some hundred bytes each, and a cluster has few of them.
  */
 import { createHash } from "node:crypto";
-import { type Catalogue, type Window, windowsOf } from "../archive/catalogue.ts";
+import { type Catalogue, windowsOf } from "../archive/catalogue.ts";
 import { type SlotsChange, seenMs, shardInstance } from "../archive/cluster-slots.ts";
+import { intersect, type Span } from "../archive/cluster-windows.ts";
 import { Failure } from "../base/errors.ts";
 import { findFlushedSlots } from "./cluster-flushes.ts";
 import {
@@ -262,12 +263,12 @@ class ClusterPlanner {
   }
 
   /** What all shards with slots can be brought back to, by who had them. */
-  async #commonWindows(): Promise<Window[]> {
-    const windows: Window[] = [];
+  async #commonWindows(): Promise<Span[]> {
+    const windows: Span[] = [];
     for (const [i, change] of this.#changes.entries()) {
       const after = this.#changes[i + 1];
       const toMs = after === undefined ? Number.POSITIVE_INFINITY : seenMs(after) - 1;
-      let common: Window[] = [{ fromMs: seenMs(change), toMs, line: "", sets: [] }];
+      let common: Span[] = [{ fromMs: seenMs(change), toMs }];
       for (const key of keysWithSlots(change)) {
         common = intersect(common, windowsOf(await this.#catalogue(key)));
       }
@@ -281,7 +282,9 @@ class ClusterPlanner {
   }
 
   async #outside(found: string, ms?: number): Promise<ClusterPlanResult> {
-    const windows = await this.#commonWindows();
+    const spans = await this.#commonWindows();
+    // They are of no one line.
+    const windows = spans.map((span) => ({ ...span, line: "", sets: [] }));
     const ends = windows.flatMap(({ fromMs, toMs }) => [fromMs, toMs]);
     const before = ms === undefined ? undefined : ends.findLast((end) => end < ms);
     const after = ms === undefined ? undefined : ends.find((end) => end > ms);
@@ -334,16 +337,6 @@ function keysWithSlots(change: SlotsChange | undefined): string[] {
   const shards = change?.shards.filter(({ slots }) => slots.length > 0) ?? [];
   const first = (shard: SlotsChange["shards"][number]) => shard.slots[0]?.[0] ?? 0;
   return shards.toSorted((a, b) => first(a) - first(b)).map(({ key }) => key);
-}
-
-function intersect(some: readonly Window[], others: readonly Window[]): Window[] {
-  const common = some.flatMap((a) =>
-    others.map((b) => {
-      const [fromMs, toMs] = [Math.max(a.fromMs, b.fromMs), Math.min(a.toMs, b.toMs)];
-      return { ...a, fromMs, toMs };
-    }),
-  );
-  return common.filter(({ fromMs, toMs }) => fromMs <= toMs).sort((a, b) => a.fromMs - b.fromMs);
 }
 
 /** The slots that a shard has at the time of the plan. */
