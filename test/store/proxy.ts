@@ -9,7 +9,7 @@ import {
 import type { AddressInfo } from "node:net";
 import type { Random } from "../../src/store/retry.ts";
 
-const faults = [
+export const faults = [
   /** "Slow down", and the storage hears nothing of it. */
   "refuse",
   /** A web server's page instead of XML. */
@@ -34,6 +34,8 @@ export class FaultProxy implements AsyncDisposable {
   /** What happens to requests that a function picks out; "pass" is nothing. */
   choose: ((request: IncomingMessage) => Fault | "pass" | undefined) | undefined;
   readonly seen: Partial<Record<Fault, number>> = {};
+  /** The kinds still to come before they are dealt anew, so that a short run meets all of them. */
+  #deck: Fault[] = [];
   readonly #server: Server;
   readonly #target: number;
   readonly #random: Random;
@@ -62,12 +64,15 @@ export class FaultProxy implements AsyncDisposable {
   }
 
   #fault(request: IncomingMessage): Fault | "pass" {
-    const random = this.#random;
     const chosen =
-      this.choose?.(request) ??
-      (random.chance(this.chance) ? (faults[random.below(faults.length)] as Fault) : "pass");
+      this.choose?.(request) ?? (this.#random.chance(this.chance) ? this.#deal() : "pass");
     if (chosen !== "pass") this.seen[chosen] = (this.seen[chosen] ?? 0) + 1;
     return chosen;
+  }
+
+  #deal(): Fault {
+    if (this.#deck.length === 0) this.#deck = [...faults];
+    return this.#deck.splice(this.#random.below(this.#deck.length), 1)[0] as Fault;
   }
 
   #pass(request: IncomingMessage, response: ServerResponse): void {
