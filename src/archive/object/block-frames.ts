@@ -1,5 +1,5 @@
 import { crc32 } from "node:zlib";
-import { compressFrame } from "./frame.ts";
+import { compressFrame, type Effort } from "./frame.ts";
 import type { ObjectIndex } from "./index-format.ts";
 import type { Sealing } from "./sealing.ts";
 
@@ -10,10 +10,13 @@ const frameBytes = 4 * 2 ** 20;
 /** A thread of the pool compresses while this one looks at what comes next. */
 const maxInFlight = 2;
 
-/** Without a level that is asked for, one of these: the lower one is faster by half. */
-const lowLevel = 1;
-const highLevel = 3;
-/** The higher one has to make a frame so much smaller to be worth its time. */
+/**
+ * Without a level that is asked for, one of these. The first one takes half the time; its small table
+ * stays in the processor's cache, and holds what came last: of short records, that is what matches.
+ */
+const fast: Effort = { level: 1, hashLog: 12 };
+const thorough: Effort = { level: 3 };
+/** The second one has to make a frame so much smaller to be worth its time. */
 const worthwhile = 0.97;
 /** Every so many frames, both are tried, on the beginning of one: most objects are of a frame or two. */
 const trialEvery = 32;
@@ -21,7 +24,7 @@ const trialBytes = 256 * 1024;
 
 type Compressed = {
   readonly bytes: Uint8Array;
-  readonly level: number;
+  readonly effort: Effort;
   readonly isTrial: boolean;
 };
 
@@ -37,16 +40,16 @@ type Job = {
 /**
  * Cuts the raw bytes of blocks into frames, and compresses two at a time.
  *
- * WHY two levels. Of short records with keys and numbers, level 1 of zstd makes less than level 3 does, in
- * half the time; of long texts, it makes a sixth more. Which of both it is, only a trial tells.
+ * WHY two efforts. Of short records with keys and numbers, the fast one makes less than level 3 does, in
+ * half the time; of long texts, it makes a half more. Which of both it is, only a trial tells.
  *
  * INVARIANT. Memory is three buffers of `frameBytes`, whatever comes; they are used again. They
  * grow to that size only where a block has a frame so large.
  */
 export class BlockFrames {
   /** What is asked for; undefined: the better one of two. */
-  readonly #asked: number | undefined;
-  #better = lowLevel;
+  readonly #asked: Effort | undefined;
+  #better = fast;
   readonly #sealing: Sealing | undefined;
   readonly #free: Uint8Array[] = [];
   readonly #jobs: Job[] = [];
@@ -59,7 +62,7 @@ export class BlockFrames {
   #frames: Frame[] = [];
 
   constructor(level: number | undefined, firstBytes: number, sealing: Sealing | undefined) {
-    this.#asked = level;
+    this.#asked = level === undefined ? undefined : { level };
     this.#sealing = sealing;
     this.#buffer = new Uint8Array(firstBytes);
   }
@@ -123,8 +126,8 @@ export class BlockFrames {
   }
 
   async #complete({ compressed, raw, size, frames }: Job): Promise<Uint8Array> {
-    const { bytes: plain, level, isTrial } = await compressed;
-    if (isTrial) this.#better = level;
+    const { bytes: plain, effort, isTrial } = await compressed;
+    if (isTrial) this.#better = effort;
     this.#free.push(raw);
     const stored = this.#sealing?.seal("frame", this.#written, plain) ?? plain;
     this.#written++;
@@ -133,15 +136,15 @@ export class BlockFrames {
   }
 }
 
-async function compressAt(raw: Uint8Array, level: number): Promise<Compressed> {
-  return { bytes: await compressFrame(raw, level), level, isTrial: false };
+async function compressAt(raw: Uint8Array, effort: Effort): Promise<Compressed> {
+  return { bytes: await compressFrame(raw, effort), effort, isTrial: false };
 }
 
 async function tryBoth(raw: Uint8Array): Promise<Compressed> {
   const sample = raw.subarray(0, trialBytes);
-  const low = await compressAt(sample, lowLevel);
-  const high = await compressAt(sample, highLevel);
+  const low = await compressAt(sample, fast);
+  const high = await compressAt(sample, thorough);
   const better = high.bytes.length < low.bytes.length * worthwhile ? high : low;
   const isAll = sample.length === raw.length;
-  return { ...(isAll ? better : await compressAt(raw, better.level)), isTrial: true };
+  return { ...(isAll ? better : await compressAt(raw, better.effort)), isTrial: true };
 }

@@ -16,13 +16,24 @@ export function maxCompressedBytes(rawBytes: number): number {
   return rawBytes + (rawBytes >>> 8) + 1024;
 }
 
-export async function compressFrame(raw: Uint8Array, level: number): Promise<Uint8Array> {
+/** How hard zstd tries. */
+export type Effort = {
+  readonly level: number;
+  /** The size of its table of places to look at, as a power of two; the level's own where it is not given. */
+  readonly hashLog?: number;
+};
+
+export async function compressFrame(
+  raw: Uint8Array,
+  { level, hashLog }: Effort,
+): Promise<Uint8Array> {
   return await compress(raw, {
     chunkSize: Math.min(chunkBytes, maxCompressedBytes(raw.length)),
     pledgedSrcSize: raw.length,
     params: {
       [constants.ZSTD_c_compressionLevel]: level,
       [constants.ZSTD_c_checksumFlag]: 1,
+      ...(hashLog !== undefined && { [constants.ZSTD_c_hashLog]: hashLog }),
     },
   });
 }

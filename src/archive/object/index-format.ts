@@ -211,7 +211,7 @@ export async function encodeTail(
     const found = `its index has ${json.length} bytes, the limit is ${maxIndexBytes}`;
     throw new Failure("LIMIT_EXCEEDED", `Cannot write an object: ${found}`);
   }
-  const plain = await compressFrame(json, 3);
+  const plain = await compressFrame(json, { level: 3 });
   const stored = sealing?.seal("index", 0, plain) ?? plain;
   const filtersBytes = filters.reduce((sum, each) => sum + each.length, 0);
   const head = Buffer.alloc(tailHeadBytes);

@@ -24,12 +24,11 @@ const probes = 4;
 /** A block with more keys than this has no filter, which stands for all keys. */
 export const maxFilterKeys = 2 ** 20;
 export const maxFilterBytes = (maxFilterKeys * bitsPerKey) / 8;
-const smallSlots = 1024;
+/** Keys that there is room for at first. */
+const fewKeys = 4096;
 
-/** The two hashes of a key, valid until the next call. Signed here and below: larger numbers cost much. */
-const hashes = new Int32Array(2);
-
-function hashKey(bytes: Uint8Array, start: number, end: number): void {
+/** Writes the two hashes of a key. Signed here and below: larger numbers cost much. */
+function hashKey(bytes: Uint8Array, start: number, end: number, to: Int32Array, at: number): void {
   let a = 0x811c9dc5;
   let b = 0x9747b28c;
   for (let i = start; i < end; i++) {
@@ -37,8 +36,8 @@ function hashKey(bytes: Uint8Array, start: number, end: number): void {
     a = Math.imul(a ^ byte, 0x01000193);
     b = Math.imul(b ^ byte, 0x85ebca6b);
   }
-  hashes[0] = mix(a ^ (end - start));
-  hashes[1] = mix((b + end - start) | 0) | 1;
+  to[at] = mix(a ^ (end - start));
+  to[at + 1] = mix((b + end - start) | 0) | 1;
 }
 
 function mix(value: number): number {
@@ -57,7 +56,8 @@ function bitOf(a: number, b: number, probe: number, bits: number): number {
 export function mayHoldKey(filter: Uint8Array, key: Uint8Array): boolean {
   const bits = filter.length * 8;
   if (bits === 0) return false;
-  hashKey(key, 0, key.length);
+  const hashes = new Int32Array(2);
+  hashKey(key, 0, key.length, hashes, 0);
   const a = hashes[0] as number;
   const b = hashes[1] as number;
   for (let i = 0; i < probes; i++) {
@@ -67,55 +67,50 @@ export function mayHoldKey(filter: Uint8Array, key: Uint8Array): boolean {
   return true;
 }
 
-/** The different keys of a block, as hashes, until it is known how many they are. */
+/**
+ * The different keys of a block, as hashes, until it is known how many they are.
+ *
+ * A key is only written down when it comes. Repeats are dropped all at once: a table that is looked
+ * into between two commands is out of the processor's cache each time, and took thrice as long.
+ */
 export class KeyCollector {
-  /** Pairs of hashes; b is never 0 where there is one. Open addressing, at most 3/4 full. */
-  #table = new Int32Array(2 * smallSlots);
-  #size = 0;
+  /** Pairs of hashes, as the keys came. */
+  #pairs = new Int32Array(2 * fewKeys);
+  #end = 0;
+  /** Where the different pairs are, plus one. Open addressing, at most half full; for `#dropRepeats()`. */
+  #table = new Int32Array(2 * fewKeys);
   #isUnknown = false;
 
   add(key: Slice): void {
+    if (this.#end === this.#pairs.length) this.#makeRoom();
     if (this.#isUnknown) return;
-    hashKey(key.bytes, key.start, key.end);
-    const a = hashes[0] as number;
-    const b = hashes[1] as number;
-    const table = this.#table;
-    const mask = table.length / 2 - 1;
-    let slot = a & mask;
-    while (table[2 * slot + 1] !== 0) {
-      if (table[2 * slot] === a && table[2 * slot + 1] === b) return;
-      slot = (slot + 1) & mask;
-    }
-    table[2 * slot] = a;
-    table[2 * slot + 1] = b;
-    this.#size++;
-    if (this.#size > maxFilterKeys) this.addUnknown();
-    else if (this.#size * 8 > table.length * 3) this.#grow();
+    hashKey(key.bytes, key.start, key.end, this.#pairs, this.#end);
+    this.#end += 2;
   }
 
   /** From here on the block may have to do with any key. */
   addUnknown(): void {
     this.#isUnknown = true;
+    this.#end = 0;
   }
 
   /** The filter of what was added, or undefined where it stands for all keys; begins a new one. */
   take(): Uint8Array | undefined {
+    this.#dropRepeats();
     const filter = this.#isUnknown ? undefined : this.#build();
-    if (this.#size * 16 < this.#table.length) this.#table = new Int32Array(2 * smallSlots);
-    else this.#table.fill(0);
-    this.#size = 0;
+    if (this.#end * 16 < this.#pairs.length) this.#resize(fewKeys);
+    this.#end = 0;
     this.#isUnknown = false;
     return filter;
   }
 
   #build(): Uint8Array {
-    const filter = new Uint8Array(Math.ceil((this.#size * bitsPerKey) / 8));
+    const filter = new Uint8Array(Math.ceil(((this.#end / 2) * bitsPerKey) / 8));
     const bits = filter.length * 8;
     assert(filter.length <= maxFilterBytes, "A filter is bounded");
-    for (let at = 0; at < this.#table.length; at += 2) {
-      const b = this.#table[at + 1] as number;
-      if (b === 0) continue;
-      const a = this.#table[at] as number;
+    for (let at = 0; at < this.#end; at += 2) {
+      const a = this.#pairs[at] as number;
+      const b = this.#pairs[at + 1] as number;
       for (let i = 0; i < probes; i++) {
         const bit = bitOf(a, b, i, bits);
         filter[bit >>> 3] = (filter[bit >>> 3] as number) | (1 << (bit & 7));
@@ -124,16 +119,41 @@ export class KeyCollector {
     return filter;
   }
 
-  #grow(): void {
-    const old = this.#table;
-    this.#table = new Int32Array(2 * old.length);
-    const mask = this.#table.length / 2 - 1;
-    for (let at = 0; at < old.length; at += 2) {
-      if (old[at + 1] === 0) continue;
-      let slot = (old[at] as number) & mask;
-      while (this.#table[2 * slot + 1] !== 0) slot = (slot + 1) & mask;
-      this.#table[2 * slot] = old[at] as number;
-      this.#table[2 * slot + 1] = old[at + 1] as number;
+  #makeRoom(): void {
+    this.#dropRepeats();
+    const room = this.#pairs.length / 2;
+    if (this.#end > room) this.#resize(2 * room);
+  }
+
+  #resize(keys: number): void {
+    const pairs = new Int32Array(2 * keys);
+    pairs.set(this.#pairs.subarray(0, Math.min(this.#end, pairs.length)));
+    this.#pairs = pairs;
+    this.#table = new Int32Array(2 * keys);
+  }
+
+  /** Leaves each pair that is there once; none, where there are too many. */
+  #dropRepeats(): void {
+    const pairs = this.#pairs;
+    const table = this.#table.fill(0);
+    const mask = table.length - 1;
+    let end = 0;
+    for (let at = 0; at < this.#end; at += 2) {
+      const a = pairs[at] as number;
+      const b = pairs[at + 1] as number;
+      let slot = a & mask;
+      let there = table[slot] as number;
+      while (there !== 0 && (pairs[there - 1] !== a || pairs[there] !== b)) {
+        slot = (slot + 1) & mask;
+        there = table[slot] as number;
+      }
+      if (there !== 0) continue;
+      table[slot] = end + 1;
+      pairs[end] = a;
+      pairs[end + 1] = b;
+      end += 2;
     }
+    this.#end = end;
+    if (end > 2 * maxFilterKeys) this.addUnknown();
   }
 }

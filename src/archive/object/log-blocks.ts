@@ -213,7 +213,7 @@ export class LogBlocks implements BlockCutter<LogIndex> {
 
 /** The one argument that is a key, as of most commands; 0: there may be others. */
 function onlyKey({ kind, write }: WriteCommand): number {
-  const [place] = write;
+  const place = write[0];
   return write.length === 1 && typeof place === "number" && kind !== "opaque" ? place : 0;
 }
 

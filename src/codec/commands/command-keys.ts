@@ -10,7 +10,7 @@
  *
  * It runs for every command of a log, so it looks names up by their bytes and allocates nothing.
  */
-import { Slice } from "../../base/bytes.ts";
+import { equalBytes, fromLatin1, Slice } from "../../base/bytes.ts";
 import { writeCommands } from "./table.ts";
 
 /**
@@ -63,7 +63,8 @@ export type Arguments = {
 };
 
 type Entry = {
-  readonly word: string;
+  /** In lower case. */
+  readonly word: Uint8Array;
   command: WriteCommand | undefined;
   readonly second: Entry[];
 };
@@ -76,19 +77,25 @@ const table: (Entry | undefined)[] = Array.from({ length: slots });
 for (const command of writeCommands) enter(command);
 
 function enter(command: WriteCommand): void {
-  const [word = "", second] = command.name.toLowerCase().split(" ");
-  let slot = hashOfText(word);
-  while (table[slot] !== undefined && table[slot]?.word !== word) slot = (slot + 1) & (slots - 1);
+  const [first = "", second] = command.name.toLowerCase().split(" ");
+  const word = fromLatin1(first);
+  let slot = slotOf(word, 0, word.length);
+  for (let there = table[slot]; there !== undefined; there = table[slot]) {
+    if (equalBytes(there.word, word)) break;
+    slot = (slot + 1) & (slots - 1);
+  }
   const entry = table[slot] ?? { word, command: undefined, second: [] };
   table[slot] = entry;
   if (second === undefined) entry.command = command;
-  else entry.second.push({ word: second, command, second: [] });
+  else entry.second.push({ word: fromLatin1(second), command, second: [] });
 }
 
-function hashOfText(word: string): number {
-  let hash = 0;
-  for (let i = 0; i < word.length; i++) hash = (Math.imul(hash, 31) + word.charCodeAt(i)) | 0;
-  return hash & (slots - 1);
+/** Three letters and the length tell nearly all names apart. */
+function slotOf(bytes: Uint8Array, start: number, end: number): number {
+  const first = (bytes[start] as number) | 32;
+  const middle = (bytes[(start + end) >>> 1] as number) | 32;
+  const last = (bytes[end - 1] as number) | 32;
+  return ((first * 31 + middle) * 31 + last + (end - start) * 5) & (slots - 1);
 }
 
 export class CommandKeys {
@@ -103,10 +110,8 @@ export class CommandKeys {
   find(args: Arguments): WriteCommand | undefined {
     if (!args.argument(0, this.#slice)) return undefined;
     const { bytes, start, end } = this.#slice;
-    if (end - start > longestWord) return undefined;
-    let hash = 0;
-    for (let i = start; i < end; i++) hash = (Math.imul(hash, 31) + lower(bytes[i] as number)) | 0;
-    let slot = hash & (slots - 1);
+    if (end === start || end - start > longestWord) return undefined;
+    let slot = slotOf(bytes, start, end);
     for (let entry = table[slot]; entry !== undefined; entry = table[slot]) {
       if (this.#is(entry.word)) return entry.command ?? this.#findSecond(entry, args);
       slot = (slot + 1) & (slots - 1);
@@ -162,7 +167,7 @@ export class CommandKeys {
       const to = place.first + (count - 1) * place.step;
       return count >= 0 && to <= last && this.#add(place.first, to, place.step, args);
     }
-    if ("rest" in place) return this.#locateRest(place.rest.toLowerCase(), place.from, args);
+    if ("rest" in place) return this.#locateRest(place.rest, place.from, args);
     for (let i = place.from; i < last; i++) {
       if (!args.argument(i, this.#slice)) return false;
       if (place.option.some(this.#isOption) && !this.#add(i + 1, i + 1, 1, args)) return false;
@@ -170,9 +175,10 @@ export class CommandKeys {
     return true;
   }
 
-  readonly #isOption = (option: string): boolean => this.#is(option.toLowerCase());
+  readonly #isOption = (option: string): boolean => this.#is(fromLatin1(option.toLowerCase()));
 
-  #locateRest(word: string, from: number, args: Arguments): boolean {
+  #locateRest(rest: string, from: number, args: Arguments): boolean {
+    const word = fromLatin1(rest.toLowerCase());
     for (let i = from; i < args.argc; i++) {
       if (!args.argument(i, this.#slice)) return false;
       if (this.#is(word)) return this.#add(i + 1, args.argc - 1, 1, args);
@@ -211,11 +217,11 @@ export class CommandKeys {
   }
 
   /** Whether the slice is this word, in either case; `word` is in lower case. */
-  #is(word: string): boolean {
+  #is(word: Uint8Array): boolean {
     const { bytes, start, end } = this.#slice;
     if (end - start !== word.length) return false;
     for (let i = 0; i < word.length; i++) {
-      if (lower(bytes[start + i] as number) !== word.charCodeAt(i)) return false;
+      if (lower(bytes[start + i] as number) !== word[i]) return false;
     }
     return true;
   }
