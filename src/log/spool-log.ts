@@ -27,21 +27,21 @@ import { Failure } from "../base/errors.ts";
 import type { Position, PositionLine } from "../codec/aof/annotation.ts";
 import type { Manifest, ManifestEntry } from "../codec/aof/manifest.ts";
 import { LogWriter } from "../codec/aof/writer.ts";
-import { type Disk, type DiskFile, writeAll } from "./disk.ts";
-import type { Moment } from "./gap-list.ts";
+import { type DiskFile, writeAll } from "./disk.ts";
+import {
+  type Header,
+  nextSegment,
+  type Place,
+  publishWith,
+  type SegmentName,
+  writeHeader,
+  writeSegment,
+} from "./new-segment.ts";
 import type { RebasePlan } from "./rebase.ts";
 import { noteOf, type RebaseNote, type SegmentEnds, withEnds, withNote } from "./rebase-notes.ts";
 import { checkSegment, copyPart, type LastSegment } from "./recover.ts";
 import type { Base, Generation, Segment } from "./segment.ts";
-import {
-  baseName,
-  publishManifest,
-  rebasedName,
-  removeHistory,
-  type Sequences,
-  type SpoolPaths,
-  segmentName,
-} from "./spool-files.ts";
+import { baseName, publishManifest, rebasedName, removeHistory } from "./spool-files.ts";
 
 /** What a batch's bytes are: all of the stream between two offsets that belongs into a log. */
 export type Batch = Position & {
@@ -60,14 +60,6 @@ export type SegmentLimits = {
   readonly ageMs: number;
 };
 
-/** Where a log lives, and the numbers for its next files. */
-export type Place = {
-  readonly disk: Disk;
-  readonly paths: SpoolPaths;
-  /** The last ones that were used. */
-  readonly sequences: Sequences;
-};
-
 /** Bytes that are to be written in one piece. */
 type Group = {
   readonly bytes: Uint8Array;
@@ -76,13 +68,6 @@ type Group = {
   /** The last position line, in them or before them, and its end in them: 0 if it is before. */
   readonly position: PositionLine;
   readonly sealedBytes: number;
-};
-
-/** What a segment begins with. */
-export type Header = {
-  readonly bytes: Uint8Array;
-  readonly first: PositionLine;
-  readonly position: PositionLine;
 };
 
 /** The segment that is written to. */
@@ -566,56 +551,4 @@ type Step = {
   readonly onWritten: () => void;
 };
 
-type SegmentName = Pick<Segment, "name" | "path" | "sequence">;
 type NewSegment = SegmentName & { readonly file: DiskFile; readonly header: Header };
-
-/** The name of the next segment; no other one will get it. */
-export function nextSegment({ paths, sequences }: Place): SegmentName {
-  const sequence = ++sequences.segment;
-  const name = segmentName(sequence);
-  return { name, path: join(paths.log, name), sequence };
-}
-
-/** Begins a segment at a position: with its line, and with the selected database, sealed by another. */
-export function writeHeader(writer: LogWriter, at: Moment, database: number | undefined): Header {
-  writer.seal(at, at.ms);
-  const first = writer.position as PositionLine;
-  if (database !== undefined) {
-    writer.select(database);
-    writer.seal(at, at.ms);
-  }
-  return { bytes: writer.take(), first, position: writer.position as PositionLine };
-}
-
-/** A new segment, synced and left open. */
-export async function writeSegment(disk: Disk, path: string, header: Header): Promise<DiskFile> {
-  const file = await disk.open(path, "create");
-  try {
-    await writeAll(file, header.bytes, 0);
-    await file.sync();
-    return file;
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
-}
-
-/** Publishes a manifest with a file that is made for it, and returns that, open. */
-export async function publishWith(
-  disk: Disk,
-  paths: SpoolPaths,
-  manifest: Manifest,
-  create: () => Promise<DiskFile>,
-): Promise<DiskFile> {
-  let file: DiskFile | undefined;
-  try {
-    await publishManifest(disk, paths, manifest, async () => {
-      file = await create();
-    });
-  } catch (error) {
-    await file?.close();
-    throw error;
-  }
-  assert(file !== undefined, "It was made");
-  return file;
-}

@@ -38,13 +38,14 @@ import { join } from "node:path";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
 import type { Position, PositionLine } from "../codec/aof/annotation.ts";
-import type { Manifest } from "../codec/aof/manifest.ts";
 import { LogWriter } from "../codec/aof/writer.ts";
 import { BaseFile } from "./base-file.ts";
 import { type Disk, systemDisk } from "./disk.ts";
 import { type Gap, GapList, type Moment } from "./gap-list.ts";
+import { nextSegment, type Place, publishWith, writeHeader, writeSegment } from "./new-segment.ts";
+import { endLog } from "./old-log.ts";
 import { planRebase, type RebaseParts, type RebasePlan } from "./rebase.ts";
-import { type Recovered, recover, recoverLog, removeOurHistory } from "./recover.ts";
+import { type Recovered, recover } from "./recover.ts";
 import { discardRetired, readRetired } from "./retired-logs.ts";
 import type { Generation } from "./segment.ts";
 import {
@@ -54,19 +55,9 @@ import {
   lastBaseInForce,
   lastSequences,
   readManifest,
-  removeUnfinished,
-  setAside,
   spoolPaths,
 } from "./spool-files.ts";
-import {
-  type Batch,
-  nextSegment,
-  type Place,
-  publishWith,
-  SpoolLog,
-  writeHeader,
-  writeSegment,
-} from "./spool-log.ts";
+import { type Batch, SpoolLog } from "./spool-log.ts";
 import { Rebasing } from "./spool-rebase.ts";
 
 export type FsyncPolicy = "always" | "everysec" | "no";
@@ -504,7 +495,7 @@ export class Spool implements AsyncDisposable {
     await this.#stop();
     const { disk, paths, sequences } = this.#place;
     try {
-      const old = await this.#endOld();
+      const old = await endLog(this.#place);
       const lastBase = await lastBaseInForce(disk, paths, old?.manifest);
       await this.#gaps.dropFrom(lastBase + 1);
       const sequence = ++sequences.base;
@@ -533,29 +524,6 @@ export class Spool implements AsyncDisposable {
     while (this.#canWrite()) await this.#attempt(() => this.#step(log));
     this.#log = undefined;
     await this.#attempt(() => log.close());
-  }
-
-  /**
-   * The log in force, as it is on disk: cut to where it is proved, and synced. A manifest that cannot
-   * be read is put aside, with whatever may belong to it.
-   */
-  async #endOld(): Promise<OldLog | undefined> {
-    const { disk, paths, sequences } = this.#place;
-    let manifest: Manifest | undefined;
-    try {
-      manifest = await readManifest(disk, paths.log);
-    } catch (error) {
-      if (!(error instanceof Failure) || !error.code.startsWith("DATA_")) throw error;
-      await setAside(disk, paths, `${++sequences.base}-damaged`);
-    }
-    if (manifest === undefined) return undefined;
-    await removeUnfinished(disk, paths, manifest);
-    const found = await recoverLog(disk, paths, manifest);
-    await removeOurHistory(disk, paths, manifest, found);
-    const number = manifest.base?.sequence ?? 0;
-    return found.kind === "ready"
-      ? { manifest, last: found.last.last, retiredName: `${number}` }
-      : { manifest, last: found.last, retiredName: `${number}-damaged` };
   }
 
   async #recordGap(from: Moment | undefined, to: Moment, gap: GapFacts): Promise<void> {
@@ -622,13 +590,6 @@ type Parts = {
 };
 
 type GapFacts = { readonly reason: string; readonly base: number };
-
-/** A log that is to be retired; `last` is where it is known to end. */
-type OldLog = {
-  readonly manifest: Manifest;
-  readonly last: PositionLine | undefined;
-  readonly retiredName: string;
-};
 
 function toMoment({ replicationId, offset, ms }: Moment): Moment {
   return { replicationId, offset, ms };

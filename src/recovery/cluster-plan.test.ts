@@ -7,7 +7,7 @@ import type { SlotRange, SlotsChange } from "../archive/cluster-slots.ts";
 import { LogWriter } from "../codec/aof/writer.ts";
 import { type ClusterPlan, type ClusterView, planCluster } from "./cluster-plan.ts";
 import { slotRules } from "./cluster-rules.ts";
-import { type Outside, outsideFailure } from "./plan.ts";
+import { type Outside, outsideFailure } from "./plan-result.ts";
 import type { RestoreTarget } from "./target.ts";
 
 const startMs = 1_700_000_000_000;

@@ -33,14 +33,8 @@ import {
   slotOwners,
   slotRules,
 } from "./cluster-rules.ts";
-import {
-  findLastCommand,
-  type Nearest,
-  type Outside,
-  type Plan,
-  type PlanOptions,
-  planRestore,
-} from "./plan.ts";
+import { findLastCommand, type PlanOptions, planRestore } from "./plan.ts";
+import type { Nearest, Outside, Plan } from "./plan-result.ts";
 import { withoutSets } from "./plan-set.ts";
 import type { ArchiveView } from "./restore-locate.ts";
 import { formatTarget, type RestoreTarget } from "./target.ts";

@@ -11,7 +11,8 @@ import {
 } from "../../test/recovery/synthetic.ts";
 import { LogScanner } from "../codec/aof/log-scanner.ts";
 import { readLog } from "./log-reader.ts";
-import { type Plan, planRestore } from "./plan.ts";
+import { planRestore } from "./plan.ts";
+import type { Plan } from "./plan-result.ts";
 import type { RestoreTarget } from "./target.ts";
 
 const startMs = 1_795_000_000_000;

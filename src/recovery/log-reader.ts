@@ -25,7 +25,7 @@ import { Failure } from "../base/errors.ts";
 import { formatPositionLine, type PositionLine } from "../codec/aof/annotation.ts";
 import { LogScanner } from "../codec/aof/log-scanner.ts";
 import { RespEncoder } from "../codec/resp/encode.ts";
-import type { LogRange } from "./plan.ts";
+import type { LogRange } from "./plan-result.ts";
 import { type ArchiveView, footholdAt, logIndexOf } from "./restore-locate.ts";
 
 export type ReadLogOptions = {

@@ -6,7 +6,8 @@ import { formatSetManifest, parseSetManifest, type SetManifest } from "../archiv
 import { setObject } from "../archive/layout.ts";
 import { LogWriter } from "../codec/aof/writer.ts";
 import { readLog } from "./log-reader.ts";
-import { type Outside, outsideFailure, type Plan, planRestore } from "./plan.ts";
+import { planRestore } from "./plan.ts";
+import { type Outside, outsideFailure, type Plan } from "./plan-result.ts";
 import { openSnapshot } from "./restore-snapshot.ts";
 import { parseTarget, type RestoreTarget } from "./target.ts";
 

@@ -25,7 +25,7 @@ import { errorText } from "../link/connection.ts";
 import { itemsOf } from "../link/reply-values.ts";
 import { KeyPipe, type KeyPipeOptions } from "./key-pipe.ts";
 import { readLog } from "./log-reader.ts";
-import type { LogRange, Plan } from "./plan.ts";
+import type { LogRange, Plan } from "./plan-result.ts";
 import type { KeyCommands, Lane } from "./restore-keys.ts";
 import { type ArchiveView, logIndexOf, openPiece } from "./restore-locate.ts";
 import { isMarkRecord, markerTaken } from "./restore-marker.ts";

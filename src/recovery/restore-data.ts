@@ -9,7 +9,7 @@ import { systemClock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
 import { findManifest, readAppendOnlyDir } from "../log/append-only-dir.ts";
 import { InputFile } from "../log/input-file.ts";
-import type { Plan } from "./plan.ts";
+import type { Plan } from "./plan-result.ts";
 import { restoreToFolder } from "./restore-folder.ts";
 import type { ArchiveView } from "./restore-locate.ts";
 import type { OnProgress } from "./restore-progress.ts";

@@ -3,7 +3,7 @@ import { Failure } from "../base/errors.ts";
 import type { Target } from "../codec/rdb/model.ts";
 import { OutputFile } from "../log/output-file.ts";
 import type { KeyPipeOptions } from "./key-pipe.ts";
-import type { Plan } from "./plan.ts";
+import type { Plan } from "./plan-result.ts";
 import { type DataOptions, openData } from "./restore-data.ts";
 import { withLibraries } from "./restore-folder.ts";
 import type { ArchiveView } from "./restore-locate.ts";

@@ -27,7 +27,7 @@ import { BaseFile } from "../log/base-file.ts";
 import { type Disk, systemDisk, writeSmall } from "../log/disk.ts";
 import type { KeyPipeOptions } from "./key-pipe.ts";
 import { readLog } from "./log-reader.ts";
-import type { Plan } from "./plan.ts";
+import type { Plan } from "./plan-result.ts";
 import type { ArchiveView } from "./restore-locate.ts";
 import { OldRecords } from "./restore-old-records.ts";
 import { type OnProgress, ProgressCounter } from "./restore-progress.ts";

@@ -23,7 +23,7 @@ import { capabilities } from "../codec/rdb/target.ts";
 import { Connection } from "../link/connection.ts";
 import { parseInfo } from "../link/instance.ts";
 import { textOf } from "../link/reply-values.ts";
-import type { Plan } from "./plan.ts";
+import type { Plan } from "./plan-result.ts";
 import { type FolderOptions, type RestoredFolder, restoreToFolder } from "./restore-folder.ts";
 import type { ArchiveView } from "./restore-locate.ts";
 import { targetOfServer } from "./restore-nodes.ts";

@@ -36,7 +36,7 @@ import type { ClusterPlan } from "./cluster-plan.ts";
 import { type SlotRules, slotRules } from "./cluster-rules.ts";
 import { type ExpiryPolicy, KeyPipe, type KeyPipeOptions } from "./key-pipe.ts";
 import { readLog } from "./log-reader.ts";
-import type { LogRange, Plan } from "./plan.ts";
+import type { LogRange, Plan } from "./plan-result.ts";
 import {
   checkServer,
   logMayHold,

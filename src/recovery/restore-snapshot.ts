@@ -12,7 +12,7 @@ import { capabilities } from "../codec/rdb/target.ts";
 import { RdbTranscoder } from "../codec/rdb/transcode.ts";
 import { RdbWriter, type WriterOptions } from "../codec/rdb/writer.ts";
 import { KeyPipe, type KeyPipeCounts, type KeyPipeOptions } from "./key-pipe.ts";
-import type { Plan } from "./plan.ts";
+import type { Plan } from "./plan-result.ts";
 import { hintFor, openSetObject, withHint } from "./plan-set.ts";
 import type { ArchiveView } from "./restore-locate.ts";
 import { isEverything } from "./selection.ts";

@@ -1,3 +1,12 @@
+/**
+ * Cuts the raw bytes of blocks into frames, and compresses two at a time.
+ *
+ * WHY two efforts. Of short records with keys and numbers, the fast one makes less than level 3 does, in
+ * half the time; of long texts, it makes a half more. Which of both it is, only a trial tells.
+ *
+ * INVARIANT. Memory is three buffers of `frameBytes`, whatever comes; they are used again. They
+ * grow to that size only where a block has a frame so large.
+ */
 import { crc32 } from "node:zlib";
 import { compressFrame, type Effort } from "./frame.ts";
 import type { ObjectIndex } from "./index-format.ts";
@@ -37,15 +46,6 @@ type Job = {
   readonly frames: Frame[];
 };
 
-/**
- * Cuts the raw bytes of blocks into frames, and compresses two at a time.
- *
- * WHY two efforts. Of short records with keys and numbers, the fast one makes less than level 3 does, in
- * half the time; of long texts, it makes a half more. Which of both it is, only a trial tells.
- *
- * INVARIANT. Memory is three buffers of `frameBytes`, whatever comes; they are used again. They
- * grow to that size only where a block has a frame so large.
- */
 export class BlockFrames {
   /** What is asked for; undefined: the better one of two. */
   readonly #asked: Effort | undefined;

@@ -8,7 +8,7 @@ import { systemClock } from "../../base/clock.ts";
 import type { Target } from "../../codec/rdb/model.ts";
 import { findManifest, readAppendOnlyDir } from "../../log/append-only-dir.ts";
 import { OutputFile } from "../../log/output-file.ts";
-import type { Plan } from "../../recovery/plan.ts";
+import type { Plan } from "../../recovery/plan-result.ts";
 import { openData } from "../../recovery/restore-data.ts";
 import { restoreToFolder } from "../../recovery/restore-folder.ts";
 import {

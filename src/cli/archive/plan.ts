@@ -12,13 +12,8 @@ import {
   slotsOf,
 } from "../../recovery/cluster-plan.ts";
 import type { KeyPipeOptions } from "../../recovery/key-pipe.ts";
-import {
-  type Outside,
-  outsideFailure,
-  type Plan,
-  type PlanOptions,
-  planRestore,
-} from "../../recovery/plan.ts";
+import { type PlanOptions, planRestore } from "../../recovery/plan.ts";
+import { type Outside, outsideFailure, type Plan } from "../../recovery/plan-result.ts";
 import type { RestoredFolder } from "../../recovery/restore-folder.ts";
 import type { ArchiveView } from "../../recovery/restore-locate.ts";
 import type { RestoreProgress } from "../../recovery/restore-progress.ts";

@@ -13,7 +13,7 @@ import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
 import type { Target } from "../../codec/rdb/model.ts";
 import { formatAddress, parseAddress } from "../../link/address.ts";
-import type { Plan } from "../../recovery/plan.ts";
+import type { Plan } from "../../recovery/plan-result.ts";
 import { restoreToFolder } from "../../recovery/restore-folder.ts";
 import type { RestoreProgress } from "../../recovery/restore-progress.ts";
 import { mustNotMix, type RestoredServer } from "../../recovery/restore-request.ts";
