@@ -20,6 +20,8 @@ export type Conflict = KeyName | { readonly library: string };
 type Options = {
   readonly pipe: KeyPipeOptions;
   readonly databases?: ReadonlyMap<number, number> | undefined;
+  /** Whether keys that were in a slot are restored: of a shard, not all are. */
+  readonly isWanted: (slot: number) => boolean;
   readonly signal?: AbortSignal | undefined;
 };
 
@@ -27,9 +29,10 @@ type Options = {
 export async function findConflict(
   snapshot: Snapshot,
   nodes: readonly Node[],
-  { pipe, databases, signal }: Options,
+  { pipe, databases, isWanted, signal }: Options,
 ): Promise<Conflict | undefined> {
-  const names = new KeyNames(databases);
+  const prefixBytes = pipe.prefix?.length ?? 0;
+  const names = new KeyNames(databases, (key) => isWanted(slotOf(key, prefixBytes)));
   let found: Conflict | undefined;
   await pushAll(snapshot, new KeyPipe(names, pipe), async () => {
     signal?.throwIfAborted();
@@ -114,11 +117,16 @@ function nodeOf(key: Uint8Array, nodes: readonly Node[]): Node {
 
 class KeyNames implements KeySink {
   readonly #databases: ReadonlyMap<number, number> | undefined;
+  readonly #isWanted: (key: Uint8Array) => boolean;
   #names: KeyName[] = [];
   #libraries: string[] = [];
 
-  constructor(databases: ReadonlyMap<number, number> | undefined) {
+  constructor(
+    databases: ReadonlyMap<number, number> | undefined,
+    isWanted: (key: Uint8Array) => boolean,
+  ) {
     this.#databases = databases;
+    this.#isWanted = isWanted;
   }
 
   takeLibraries(): string[] {
@@ -134,7 +142,9 @@ class KeyNames implements KeySink {
   }
 
   begin({ key, database }: KeyHead): void {
-    this.#names.push({ key: copyOf(key), database: this.#databases?.get(database) ?? database });
+    const copy = copyOf(key);
+    if (!this.#isWanted(copy)) return;
+    this.#names.push({ key: copy, database: this.#databases?.get(database) ?? database });
   }
 
   library(code: Slice): void {

@@ -117,12 +117,6 @@ export async function restoreClusterToServer(
 ): Promise<RestoredServer> {
   const { conflict, server } = options;
   mustNotMix(options);
-  if (conflict === "fail") {
-    const found = "a key that is there may be of another shard, or of this restore";
-    throw new Failure("USAGE", `Cannot restore a cluster with --conflict fail: ${found}`, {
-      hint: "Restore into an empty one, or say --conflict skip or overwrite.",
-    });
-  }
   mustHaveServer(
     shards.map(({ plan }) => plan),
     server,
@@ -131,7 +125,7 @@ export async function restoreClusterToServer(
     shards.map(({ plan, rules }): Step => ({ plan, rules, ...(side && { side }) }));
   // Where all that is there is replaced, or none of it, it is the order that decides.
   const steps =
-    conflict === undefined
+    conflict === undefined || conflict === "fail"
       ? of()
       : conflict === "skip"
         ? [...of("winners"), ...of("losers")]
@@ -225,7 +219,7 @@ class ServerJob {
       if (number < (mark?.steps ?? 0)) continue;
       // What is needed is looked for before anything is changed.
       await using data = await this.#open(step);
-      if (this.#options.conflict === "fail") await this.#mustNotMeet(data);
+      if (this.#options.conflict === "fail" && number === 0) await this.#mustMeetNone(data);
       if (!hasRoom) await this.#makeRoom(data);
       hasRoom = true;
       this.#isFirstStep = number === 0;
@@ -353,11 +347,28 @@ class ServerJob {
     return this.#mayHoldMark ? marker : undefined;
   }
 
-  /** @throws Failure TARGET_NOT_EMPTY naming a key that is there */
-  async #mustNotMeet(data: HeldSnapshot): Promise<void> {
+  /**
+   * Before the first of several shards is restored: its keys are not to be met when the others are.
+   *
+   * @throws Failure TARGET_NOT_EMPTY naming a key that is there
+   */
+  async #mustMeetNone(data: HeldSnapshot): Promise<void> {
+    const [first, ...others] = this.#work.steps as [Step, ...Step[]];
+    await this.#mustNotMeet(data, first);
+    for (const other of others) {
+      await using rest = await this.#open(other);
+      await this.#mustNotMeet(rest, other);
+    }
+  }
+
+  async #mustNotMeet(data: HeldSnapshot, { rules }: Step): Promise<void> {
     const { databases, signal } = this.#options;
+    const isWanted = (slot: number) => {
+      const rule = rules?.[slot];
+      return rule !== slotRules.copy && rule !== slotRules.left;
+    };
     const found = await findConflict(data, this.#nodes, {
-      ...{ databases, signal },
+      ...{ databases, signal, isWanted },
       pipe: this.#choice,
     });
     if (found !== undefined) throw conflictFailure(found);
@@ -479,7 +490,9 @@ class ServerJob {
       const isLoser = rule !== slotRules.own;
       if (side !== undefined && isLoser !== (side === "losers")) return "none";
       if (rule === slotRules.open) this.#unsettled++;
-      if (conflict !== undefined) return conflict === "overwrite" ? "replace" : "keep";
+      if (conflict === "overwrite" || conflict === "skip") {
+        return conflict === "overwrite" ? "replace" : "keep";
+      }
       return isLoser ? "keep" : "replace";
     };
   }

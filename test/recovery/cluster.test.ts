@@ -181,7 +181,10 @@ suite("A cluster", { concurrency: 1 }, () => {
         await assert.rejects(restore({ conflict: "skip", server: undefined }), {
           code: "SERVER_NEEDED",
         });
-        await assert.rejects(restore({ conflict: "fail" }), { code: "USAGE" });
+        await assert.rejects(restore({ conflict: "fail" }), {
+          ...{ code: "TARGET_NOT_EMPTY", message: new RegExp(`key "${mine}"`) },
+        });
+        assert.equal(await client.call("DBSIZE"), 2, "nothing was restored");
         await restore({ conflict: "skip" });
         assertSame(
           await found(),
@@ -191,6 +194,11 @@ suite("A cluster", { concurrency: 1 }, () => {
         assert.equal(String(await client.call("GET", mine)), "mine");
         await restore({ conflict: "overwrite" });
         assertSame(await found(), contents, "overwrite");
+        assert.equal(await client.call("DBSIZE"), contents.size + 1);
+        await client.call("FLUSHALL");
+        await client.call("SET", "other", "mine");
+        await restore({ conflict: "fail" });
+        assertSame(await found(), contents, "fail");
         assert.equal(await client.call("DBSIZE"), contents.size + 1);
         const chosen = [...contents.keys()].filter((key) => key.startsWith("{t1}"));
         const prefix = Buffer.from("old:");
