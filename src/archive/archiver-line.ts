@@ -8,17 +8,25 @@
  *
  *   1. Of pieces that begin at the same position line, the one counts that reaches farthest.
  *   2. After a write of which it is not known whether it was done, all is listed again (`isUnsure`).
- *   3. What is deleted lies within a piece that a listing has shown.
+ *   3. What is deleted lies within a piece that a listing has shown and that is whole (archiver-proof.ts), by
+ *      offsets and times too; and it was written here, or found to be of the spool's log (archiver-fork.ts).
  *   4. Memory: a value a piece of this line.
  */
 
+import { Failure } from "../base/errors.ts";
 import type { Ship } from "./archiver-piece.ts";
+import type { PieceProofs } from "./archiver-proof.ts";
 import type { Piece } from "./catalogue.ts";
 import { logPrefix, parsePieceName } from "./layout.ts";
 
 export class ArchivedLine {
   readonly name: string;
   readonly #ship: Ship;
+  readonly #proofs: PieceProofs;
+  /** All that the listing has shown. */
+  readonly listed: readonly Piece[];
+  /** Objects that were listed then, or written since. */
+  readonly #known: Set<string>;
   /** By the sequence number that they begin with. */
   readonly #pieces: ReadonlyMap<number, Piece> & Map<number, Piece>;
   /** Merged pieces, the ones of which they are made being there still, perhaps. */
@@ -27,14 +35,19 @@ export class ArchivedLine {
   readonly #firstSequence: number;
   isUnsure = false;
 
-  private constructor(ship: Ship, name: string, listed: readonly Piece[]) {
+  private constructor(ship: Ship, name: string, listed: readonly Piece[], proofs: PieceProofs) {
     this.#ship = ship;
+    this.#proofs = proofs;
     this.name = name;
+    this.listed = listed;
+    this.#known = new Set(listed.map(({ object }) => object));
     this.#firstSequence = listed[0]?.firstSequence ?? 0;
     this.#pieces = new Map();
     this.#untidied = [];
     let last: Piece | undefined;
     for (const piece of listed.toSorted(byReach)) {
+      // It is shipped again, and deleted then if that has another name.
+      if (proofs.isDamaged(piece)) continue;
       if (last !== undefined && piece.lastSequence <= last.lastSequence) {
         if (this.#untidied.at(-1) !== last) this.#untidied.push(last);
         continue;
@@ -44,9 +57,14 @@ export class ArchivedLine {
     }
   }
 
-  static async open(ship: Ship, name: string, signal: AbortSignal): Promise<ArchivedLine> {
+  static async open(
+    ship: Ship,
+    name: string,
+    proofs: PieceProofs,
+    signal: AbortSignal,
+  ): Promise<ArchivedLine> {
     const listed = await Array.fromAsync(list(ship, name, { from: 0, signal }));
-    return new ArchivedLine(ship, name, listed);
+    return new ArchivedLine(ship, name, listed, proofs);
   }
 
   get isEmpty(): boolean {
@@ -81,6 +99,8 @@ export class ArchivedLine {
   /** Takes a piece that is in the repository now. */
   add(piece: Piece): void {
     let hasMerged = false;
+    this.#known.add(piece.object);
+    this.#proofs.add(piece);
     const { firstSequence, lastSequence } = piece;
     for (let at = firstSequence; at <= lastSequence; ) {
       const covered = this.#pieces.get(at);
@@ -105,10 +125,14 @@ export class ArchivedLine {
       const isListed = ({ object, sizeBytes }: Piece) =>
         object === merged.object && sizeBytes === merged.sizeBytes;
       if (found.length > 0 && !found.some(isListed)) continue;
+      // What another writer has put there is looked at first.
+      if (found.some(({ object }) => !this.#known.has(object))) this.isUnsure = true;
       const covered = found.filter(
-        ({ object, lastSequence }) => object !== merged.object && lastSequence <= to,
+        (piece) =>
+          piece.object !== merged.object && this.#known.has(piece.object) && covers(merged, piece),
       );
       if (covered.length > 0 && abilities.deletes) {
+        if (!(await this.#mayStandFor(merged, signal))) continue;
         await this.#ship.lease.check(signal);
         await store.delete(
           covered.map(({ object }) => object),
@@ -120,6 +144,32 @@ export class ArchivedLine {
     }
     return count;
   }
+
+  /** Whether others may be deleted for a merged piece. One that is damaged is not there any more. */
+  async #mayStandFor(merged: Piece, signal: AbortSignal): Promise<boolean> {
+    try {
+      if (await this.#proofs.isWhole(merged, signal)) return true;
+    } catch (error) {
+      // Without its key nobody can tell; what it covers stays.
+      if (error instanceof Failure && error.code === "KEY_NEEDED") return false;
+      throw error;
+    }
+    this.isUnsure = true;
+    return false;
+  }
+}
+
+/** Whether a piece lies within another one: not by its numbers alone, which other logs have too. */
+function covers(merged: Piece, piece: Piece): boolean {
+  const beginsWithin =
+    piece.firstSequence === merged.firstSequence
+      ? piece.fromOffset === merged.fromOffset && piece.fromMs === merged.fromMs
+      : piece.firstSequence > merged.firstSequence && piece.fromMs >= merged.fromMs;
+  const endsWithin =
+    piece.lastSequence === merged.lastSequence
+      ? piece.toOffset === merged.toOffset && piece.toMs === merged.toMs
+      : piece.lastSequence < merged.lastSequence && piece.toMs <= merged.toMs;
+  return beginsWithin && endsWithin;
 }
 
 /** Those that begin first, first; of those, the one that reaches farthest. */

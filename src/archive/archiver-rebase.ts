@@ -13,7 +13,7 @@
  * INVARIANTS
  *
  *   1. Nothing leaves the spool but what is in the repository for good: a listing made for that has shown
- *      each of its segments as one piece, its base was read back, and the set is read back once more, now.
+ *      each of its segments as one piece, which is whole, its base was read back, and the set is read back once more, now.
  *   2. The archive is not touched, and says the same as before.
  *   3. A set is used once. One whose position is not in the log is not looked at again.
  */
@@ -142,8 +142,9 @@ export class Rebases {
     const origin = originOf(generation, keeperOf(ship));
     if (origin === undefined) return false;
     const end = generation.segments.findIndex(({ name }) => name === plan.segment.name);
-    const line = await ArchivedLine.open(ship, lineName(origin), signal);
-    return end >= 0 && !line.isEmpty && rounds.isArchived(line, generation, end + 1);
+    const line = await ArchivedLine.open(ship, lineName(origin), rounds.proofs, signal);
+    if (end < 0 || line.isEmpty) return false;
+    return await rounds.isArchived(line, generation, end + 1, signal);
   }
 
   async #rebase(

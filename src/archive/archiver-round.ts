@@ -14,12 +14,15 @@
  *   1. The repository alone says what was shipped. A round may end anywhere, also by `kill -9`; the
  *      next one, in whatever process, goes on there.
  *   2. What the spool has under a sequence number must be what was shipped under it: its position and
- *      time are compared wherever a piece begins or ends. If not, that log is not gone on with.
+ *      time are compared wherever a piece begins or ends (archiver-fork.ts). If not, nothing is shipped into that
+ *      line any more and nothing of it deleted, neither there nor here; a new base begins another line.
  *   3. What is damaged in the spool is named and left there; all else is shipped.
  *   4. A retired log is discarded when a listing has shown all of its pieces and its base was read back.
  *      What was begun of that is gone on with.
- *   5. Of a log that was rebased (archiver-rebase.ts), the line goes on under its name, and what is before
- *      is believed to be there: it was, when the spool let go of it.
+ *   5. Of a log that was rebased (archiver-rebase.ts), the line goes on under its name. Where what is before is
+ *      not there any more, it is told, and a new base is taken too.
+ *   6. The repository may be brought back from an older copy: lines are listed again now and then, and what is
+ *      missing is shipped again.
  */
 import { Failure } from "../base/errors.ts";
 import type { Position, PositionLine } from "../codec/aof/annotation.ts";
@@ -28,9 +31,11 @@ import type { SegmentEnds } from "../log/rebase-notes.ts";
 import type { Generation, Segment } from "../log/segment.ts";
 import { baseSetName, readBaseState, type SourceFacts, shipBase } from "./archiver-base.ts";
 import { beginDiscard, endDiscard, readDiscards } from "./archiver-discard.ts";
+import { differs, findFork } from "./archiver-fork.ts";
 import { ArchivedLine } from "./archiver-line.ts";
 import { keeperOf, originOf, shippedEndsOf } from "./archiver-origin.ts";
 import { findMark, type LogRange, type Mark, type Ship, shipPiece } from "./archiver-piece.ts";
+import { PieceProofs } from "./archiver-proof.ts";
 import type { Piece } from "./catalogue.ts";
 import { lineName } from "./layout.ts";
 import type { WaitingClock } from "./lease.ts";
@@ -47,7 +52,9 @@ export type SpoolView = {
   discard(name: string): Promise<void>;
   /** Makes durable what is written, for a spool that does not do so by itself. */
   sync?(): Promise<void>;
-  /** For one that can begin its log anew. */
+  /** Has a new base taken: the log cannot be gone on with in the repository. */
+  beginAnew?(reason: string): void;
+  /** For one that can begin its log at a later set. */
   planRebase?(at: Position): Promise<RebasePlan | undefined>;
   rebase?(plan: RebasePlan, parts: RebaseParts, signal: AbortSignal): Promise<number | undefined>;
 };
@@ -84,7 +91,12 @@ type BaseProgress = "missing" | "stored" | "verified" | "bad" | "gone";
 
 export class Rounds {
   readonly #options: RoundOptions;
-  readonly #lines = new Map<string, ArchivedLine>();
+  readonly #proofs: PieceProofs;
+  readonly #lines = new Map<string, ListedLine>();
+  /** Lines that are not the log of the spool that has their names. */
+  readonly #forked = new Map<string, Trouble>();
+  /** Lines in whose listing something was missing that the spool does not have any more. */
+  readonly #missing = new Map<string, ArchivedLine>();
   /** By the names of their sets. */
   readonly #bases = new Map<string, BaseProgress>();
   /** By their paths. */
@@ -102,6 +114,11 @@ export class Rounds {
 
   constructor(options: RoundOptions) {
     this.#options = options;
+    this.#proofs = new PieceProofs(options.ship.repository);
+  }
+
+  get proofs(): PieceProofs {
+    return this.#proofs;
   }
 
   get shippedTo(): PositionLine | undefined {
@@ -132,7 +149,7 @@ export class Rounds {
 
   /** The first thing in the spool that cannot be shipped. */
   get stuck(): Trouble | undefined {
-    return this.#stuck.values().next().value;
+    return this.#forked.values().next().value ?? this.#stuck.values().next().value;
   }
 
   /** Base sets that were not read back yet. */
@@ -146,25 +163,35 @@ export class Rounds {
 
   /**
    * Whether all of the first `count` segments of a log is in its line for good, as it was just listed, and
-   * what the line begins with too; or has been, and has expired.
+   * what the line begins with too; or has been, and has expired. What is listed is proved.
+   *
+   * @throws Failure of the store; KEY_NEEDED
    */
-  isArchived(line: ArchivedLine, generation: Generation, count: number): boolean {
+  async isArchived(
+    line: ArchivedLine,
+    generation: Generation,
+    count: number,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     const origin = this.#originOf(generation);
     const [start] = generation.segments;
-    if (origin === undefined || start === undefined) return false;
+    if (origin === undefined || start === undefined || this.#forked.has(line.name)) return false;
     const state = this.#bases.get(baseSetName(origin));
     if (state !== "verified" && state !== "gone") return false;
     // That there is no set is believed to be its expiry where the log behind it has begun to go too. Of a log
     // that was rebased, it was read back before that.
     const isRebased = this.#shippedEnds(start, generation) !== undefined;
     if (state === "gone" && !isRebased && !line.hasExpired(origin.sequence)) return false;
-    return generation.segments.slice(0, count).every((segment) => {
+    for (const segment of generation.segments.slice(0, count)) {
       const { first, last, sizeBytes } = segment;
-      if (line.hasExpired(last.sequence)) return true;
+      if (line.hasExpired(last.sequence)) continue;
       const was = this.#shippedEnds(segment, generation);
       const piece = line.at((was?.first ?? first).sequence);
-      return isEnd(piece, last) && (was !== undefined || piece?.rawBytes === sizeBytes);
-    });
+      if (piece === undefined || !isEnd(piece, last)) return false;
+      if (was === undefined && piece.rawBytes !== sizeBytes) return false;
+      if (!(await this.#proofs.isWhole(piece, signal))) return false;
+    }
+    return true;
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -214,12 +241,13 @@ export class Rounds {
     const { segments } = generation;
     const origin = this.#originOf(generation);
     if (this.#mayBeMoving(generation) || origin === undefined) return false;
-    const line = await this.#line(lineName(origin), signal);
-    await this.#shipBase(generation, origin, line, signal);
-    if (synced !== undefined && line.name !== this.#placeLine) {
+    const line = await this.#line({ generation, origin, synced }, signal);
+    if (synced !== undefined && (line.name !== this.#placeLine || this.#forked.has(line.name))) {
       this.#place = undefined;
       this.#placeLine = line.name;
     }
+    if (this.#forked.has(line.name)) return false;
+    await this.#shipBase(generation, origin, line, signal);
     let isUnbroken = true;
     let before: PositionLine | undefined;
     for (const [i, segment] of segments.entries()) {
@@ -229,6 +257,7 @@ export class Rounds {
       const was = this.#shippedEnds(segment, generation);
       before = (was ?? segment).last;
       const mark = await this.#shipSegment(line, { segment, was, after, end, isOpen }, signal);
+      if (this.#forked.has(line.name)) return false;
       isUnbroken &&= mark !== undefined;
       if (isUnbroken && synced !== undefined) this.#place = mark;
     }
@@ -255,12 +284,66 @@ export class Rounds {
     return false;
   }
 
-  async #line(name: string, signal: AbortSignal): Promise<ArchivedLine> {
+  /** As it was listed last, and compared with the log then. */
+  async #line(log: Log, signal: AbortSignal): Promise<ArchivedLine> {
+    const { ship, clock } = this.#options;
+    const { generation, origin } = log;
+    const name = lineName(origin);
     const known = this.#lines.get(name);
-    if (known !== undefined && !known.isUnsure) return known;
-    const line = await ArchivedLine.open(this.#options.ship, name, signal);
-    this.#lines.set(name, line);
+    const segment = generation.segments.at(-1)?.name;
+    const nowMs = clock.monotonicMs();
+    const leastMs = known?.segment === segment ? listAgainMs : listAfterSegmentMs;
+    if (known !== undefined && !known.line.isUnsure && nowMs - known.listedMs < leastMs) {
+      return known.line;
+    }
+    const line = await ArchivedLine.open(ship, name, this.#proofs, signal);
+    await this.#compare(log, line);
+    // The base may be gone with it, where an older copy of the repository was brought back.
+    if (line.isEmpty) this.#bases.delete(baseSetName(origin));
+    this.#lines.set(name, { line, listedMs: nowMs, segment });
     return line;
+  }
+
+  async #compare({ generation, synced }: Log, line: ArchivedLine): Promise<void> {
+    const segments = generation.segments.map((segment) => {
+      return { segment, was: this.#shippedEnds(segment, generation) };
+    });
+    const end = synced ?? segments.at(-1)?.segment.last;
+    if (end === undefined) return;
+    const { disk } = this.#options.ship;
+    const found = await findFork({ disk, segments, end, pieces: line.listed });
+    line.isUnsure = found.isUnsure;
+    if (found.failure !== undefined) this.#setForked(line.name, found.failure);
+    if (synced !== undefined && found.mark !== undefined) this.#openEnd = found.mark;
+  }
+
+  #setForked(name: string, failure: Failure): void {
+    if (this.#forked.has(name)) return;
+    this.#forked.set(name, { failure, sinceMs: this.#options.clock.now() });
+    this.#options.onEvent({ kind: "stuck", failure });
+    this.#beginAnew(name, "the archive has another log than the spool");
+  }
+
+  /** Where it is the log that is written to. */
+  #beginAnew(name: string, reason: string): void {
+    const { spool } = this.#options;
+    const origin = spool.generation && this.#originOf(spool.generation);
+    if (origin !== undefined && lineName(origin) === name) spool.beginAnew?.(reason);
+  }
+
+  /** What a rebased log goes on from is not listed. A listing may be late: it is asked once more. */
+  #setMissing(line: ArchivedLine, path: string): void {
+    const before = this.#missing.get(line.name);
+    if (before === line) return;
+    this.#missing.set(line.name, line);
+    line.isUnsure = true;
+    if (before === undefined || this.#stuck.has(path)) return;
+    const found = "the repository does not have the log before it any more";
+    const message = `Cannot archive all of the log in "${path}": ${found}`;
+    const hint =
+      "`up` takes a new base. What was before it is lost, unless a copy of the repository has it.";
+    this.#setStuck(path, new Failure("OBJECT_MISSING", message, { hint }));
+    this.#beginAnew(line.name, found);
   }
 
   #shippedEnds(segment: Segment, generation: Generation): SegmentEnds | undefined {
@@ -304,7 +387,7 @@ export class Rounds {
     const { path } = part.segment;
     if (this.#stuck.has(path)) return undefined;
     try {
-      const range = await this.#rangeOf(line, part);
+      const range = await this.#rangeOf(line, part, signal);
       if (range.to.at > range.from.at) {
         const piece = await shipPiece(this.#options.ship, line.name, range, signal);
         line.add(piece);
@@ -315,25 +398,30 @@ export class Rounds {
     } catch (error) {
       // Whether what failed was done all the same, a listing will tell.
       line.isUnsure = true;
-      this.#passOver(path, error);
+      if (error instanceof ForkFound) this.#setForked(line.name, error.failure);
+      else this.#passOver(path, error);
       return undefined;
     }
   }
 
   /** What is to be shipped of a segment: nothing, all of it, or what has come to it since. */
-  async #rangeOf(line: ArchivedLine, part: Part): Promise<LogRange> {
+  async #rangeOf(line: ArchivedLine, part: Part, signal: AbortSignal): Promise<LogRange> {
     const { segment, was, after, end, isOpen } = part;
     const { path, sizeBytes, first, last } = segment;
     const start = { path, at: 0, line: after };
     const all = { path, at: sizeBytes, line: last };
     if (was !== undefined) {
       const piece = line.at(was.first.sequence);
-      if (piece !== undefined && !isEnd(piece, last)) throw differs(path, piece);
+      if (piece !== undefined && !isEnd(piece, last)) throw new ForkFound(differs(path, piece));
+      if (piece === undefined && !line.hasExpired(last.sequence)) this.#setMissing(line, path);
+      else this.#missing.delete(line.name);
       return { from: all, to: all };
     }
     const whole = line.at(first.sequence);
-    if (!isOpen && isEnd(whole, last) && whole?.rawBytes === sizeBytes) {
-      return { from: all, to: all };
+    if (!isOpen && whole?.rawBytes === sizeBytes && isEnd(whole, last)) {
+      if (await this.#isBelieved(whole, signal)) return { from: all, to: all };
+      line.isUnsure = true;
+      return { from: start, to: all };
     }
     if (!isOpen && whole === undefined && line.hasExpired(last.sequence)) {
       return { from: all, to: all };
@@ -348,18 +436,29 @@ export class Rounds {
     };
   }
 
+  /** Without its key nobody can tell; it is not shipped again for that. */
+  async #isBelieved(piece: Piece, signal: AbortSignal): Promise<boolean> {
+    try {
+      return await this.#proofs.isWhole(piece, signal);
+    } catch (error) {
+      if (error instanceof Failure && error.code === "KEY_NEEDED") return true;
+      if (error instanceof Failure && error.code === "OBJECT_MISSING") return false;
+      throw error;
+    }
+  }
+
   /** Where in a segment the last of its pieces ends. @throws Failure where the file says otherwise */
   async #shippedEnd(line: ArchivedLine, part: Part): Promise<Mark | undefined> {
     const { segment, after, end, isOpen } = part;
     const { path, first, last } = segment;
     const shipped = line.reach(first.sequence, isOpen ? Number.POSITIVE_INFINITY : last.sequence);
     if (shipped === undefined) return undefined;
-    if (shipped.lastSequence > end.sequence) throw differs(path, shipped);
+    if (shipped.lastSequence > end.sequence) throw new ForkFound(differs(path, shipped));
     const known = this.#openEnd;
     if (known?.path === path && isEnd(shipped, known.line)) return known;
     const start = { path, at: 0, line: after };
     const found = await findMark(this.#options.ship.disk, start, shipped.lastSequence);
-    if (!isEnd(shipped, found.line)) throw differs(path, shipped);
+    if (!isEnd(shipped, found.line)) throw new ForkFound(differs(path, shipped));
     return found;
   }
 
@@ -390,10 +489,12 @@ export class Rounds {
     if (origin === undefined || pathsOf(generation).some(isKept)) return false;
     const state = this.#bases.get(baseSetName(origin));
     if (state !== "verified" && state !== "gone") return false;
-    const line = await ArchivedLine.open(ship, lineName(origin), signal);
-    if (!this.isArchived(line, generation, segments.length)) {
-      line.isUnsure = true;
-      this.#lines.set(line.name, line);
+    if (this.#forked.has(lineName(origin))) return false;
+    const line = await ArchivedLine.open(ship, lineName(origin), this.#proofs, signal);
+    await this.#compare({ generation, origin, synced: undefined }, line);
+    if (!(await this.isArchived(line, generation, segments.length, signal))) {
+      const known = this.#lines.get(line.name);
+      if (known !== undefined) known.line.isUnsure = true;
       return false;
     }
     // The last time that anybody looks for what merged pieces stand for.
@@ -414,7 +515,10 @@ export class Rounds {
     const lines = new Set(origins.map(lineName));
     const sets = new Set(origins.map(baseSetName));
     const paths = new Set(kept.flatMap(pathsOf));
-    for (const name of this.#lines.keys()) if (!lines.has(name)) this.#lines.delete(name);
+    for (const each of [this.#lines, this.#forked, this.#missing]) {
+      for (const name of each.keys()) if (!lines.has(name)) each.delete(name);
+    }
+    this.#proofs.keepOnly(this.#options.ship.instance, lines);
     for (const name of this.#bases.keys()) if (!sets.has(name)) this.#bases.delete(name);
     for (const path of this.#stuck.keys()) if (!paths.has(path)) this.#stuck.delete(path);
     for (const path of this.#incomplete.keys()) if (!paths.has(path)) this.#incomplete.delete(path);
@@ -425,7 +529,34 @@ export type Trouble = { readonly failure: Failure; readonly sinceMs: number };
 
 /** How long it takes, at most, to move the files of a log. */
 const movingMs = 5000;
+/** A line is listed again so long after it was; and earlier where a segment was closed since. */
+const listAgainMs = 60 * 60 * 1000;
+const listAfterSegmentMs = 60 * 1000;
 const stuckHint = "What is left of it stays in the spool; look at it with `tidemark check`.";
+
+type Log = {
+  readonly generation: Generation;
+  readonly origin: PositionLine;
+  /** Of the log that is written to: up to where it may be shipped. */
+  readonly synced: PositionLine | undefined;
+};
+
+type ListedLine = {
+  readonly line: ArchivedLine;
+  readonly listedMs: number;
+  /** The last segment of the log then. */
+  readonly segment: string | undefined;
+};
+
+/** Thrown and caught here: the line is not to be gone on with. */
+class ForkFound extends Error {
+  readonly failure: Failure;
+
+  constructor(failure: Failure) {
+    super(failure.message);
+    this.failure = failure;
+  }
+}
 
 type Part = {
   readonly segment: Segment;
@@ -450,13 +581,6 @@ function isEnd(piece: Piece | undefined, line: PositionLine | undefined): boolea
     piece.toOffset === line.offset &&
     piece.toMs === line.ms
   );
-}
-
-function differs(path: string, { lastSequence, object }: Piece): Failure {
-  const found = `up to position line ${lastSequence} it is not what "${object}" has`;
-  return new Failure("DATA_CORRUPT", `Cannot go on with archiving "${path}": ${found}`, {
-    hint: "The spool was changed, or has lost what was synced. Have a new base taken.",
-  });
 }
 
 function sizeOf({ base, segments }: Generation): number {

@@ -123,6 +123,11 @@ export class Archiver {
     };
   }
 
+  /** Base sets that were sent and are still to be read back. */
+  get toVerify(): readonly string[] {
+    return this.#rounds.unverified;
+  }
+
   /**
    * Ships until it is stopped.
    *

@@ -2,6 +2,7 @@
  * What lies where in a repository. All that a listing has to tell is in the names.
  *
  *   tidemark.json                              what it is: `repository.ts`
+ *   keys/ID.json                               what a further key of it is told by: `repository.ts`
  *   instances/NAME/
  *     lease/…                                  who writes: `lease.ts`
  *     sets/SET/snapshot.rdb.zst                a snapshot
@@ -32,6 +33,11 @@ import type { Position } from "../codec/aof/annotation.ts";
 
 export const repositoryObject = "tidemark.json";
 const instances = "instances/";
+
+/** What tells a further key of a repository; an id may have any printable character. */
+export function keyObject(id: string): string {
+  return `keys/${Buffer.from(id).toString("hex")}.json`;
+}
 
 /** A position with the time at which the log stood there, in Unix ms by the source's clock. */
 export type Moment = Position & { readonly ms: number };

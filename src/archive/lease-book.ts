@@ -25,7 +25,9 @@ const claimSchema = z.object({
   owner: text,
   host: text,
   process: z.int().min(0),
-  /** Whoever has this too is the same writer, started again: see `LeaseOptions.holder`. */
+  /** The boot of the machine, within which `process` means something; null where it is not known. */
+  machine: z.optional(z.nullable(text)),
+  /** Whoever has this too may be the same writer, started again: see `LeaseOptions.holder`. */
   holder: z.nullable(text),
   /** By the clock of the writer, for people. */
   sinceMs: z.int().min(0),
@@ -66,6 +68,8 @@ type Entry = {
 
 const pattern = /^(\d{10})(?:\.([0-9a-f]{16})(?:\.(?:beat-\d{10}|(released)))?)?\.json$/;
 
+const maxEpoch = 9_999_999_999;
+
 export class LeaseBook {
   readonly instance: string;
   readonly #store: Store;
@@ -103,6 +107,20 @@ export class LeaseBook {
     }
     const epoch = Math.max(...entries.map((entry) => entry.epoch));
     return entries.length === 0 ? undefined : stateOf(entries, epoch);
+  }
+
+  /**
+   * @throws Failure DATA_CORRUPT where there is no epoch behind the newest one: no writer gets that far, so
+   *   somebody else has put that object there
+   */
+  mustHaveNext(state: LeaseState | undefined): void {
+    if (state === undefined || state.epoch < maxEpoch) return;
+    const [object = ""] = state.objects;
+    const found = `"${object}" has the last number that a lease can have`;
+    const message = `Cannot write "${this.instance}" in ${this.storeName}: ${found}`;
+    throw new Failure("DATA_CORRUPT", message, {
+      hint: "No writer has made that object. Delete it; a writer that runs goes on then by itself.",
+    });
   }
 
   /** The claim's object; undefined where another one came first. */

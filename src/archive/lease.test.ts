@@ -1,15 +1,19 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { hostname } from "node:os";
 import { suite, test } from "node:test";
 import { ManualClock } from "../../test/archive/manual-clock.ts";
 import { type SharedStore, sharedStore } from "../../test/archive/shared-store.ts";
+import type { Failure } from "../base/errors.ts";
 import { seededRandom } from "../log/testing.ts";
 import type { Store } from "../store/store.ts";
 import { faultyStore } from "../store/testing.ts";
 import { Lease, type LeaseOptions, type LeaseWaiting } from "./lease.ts";
+import { type Here, systemHere } from "./lease-process.ts";
 import type { Repository } from "./repository.ts";
 
 const ttlMs = 60_000;
+const here: Here = { host: "here", machine: "a boot", process: 41, isRunning: () => true };
 
 function repositoryOn(store: Store, isConditional: boolean): Repository {
   const all = { ranges: true, parts: true, overwrite: true, listing: true, deletes: true };
@@ -154,17 +158,77 @@ for (const isConditional of [true, false]) {
       await lease.release();
     });
 
-    test("is taken over at once by the same holder, started again", async () => {
+    test("is taken over at once by the same holder, started again on the same machine", async () => {
       const { clock, acquire } = world(isConditional);
-      const first = await after(clock, 5000, acquire("a", { holder: "spool 1" }));
-      const again = await after(clock, 5000, acquire("a", { holder: "spool 1" }));
+      const dead = { ...here, process: 41, isRunning: () => assert.fail("It is the one before") };
+      const first = await after(clock, 5000, acquire("a", { holder: "spool 1", here: dead }));
+      const next = { ...here, process: 43, isRunning: (number: number) => number !== 41 };
+      const again = await after(clock, 5000, acquire("a", { holder: "spool 1", here: next }));
       await assert.rejects(first.check(), { code: "LEASE_LOST" });
       await again.check();
-      await assert.rejects(after(clock, ttlMs, acquire("b", { holder: "spool 2" })), {
+      await assert.rejects(after(clock, ttlMs, acquire("b", { holder: "spool 2", here: next })), {
         code: "LEASE_HELD",
       });
       await again.release();
       await first.release();
+    });
+
+    test("is taken over at once by the process that had it, when it has ended it", async () => {
+      const { clock, acquire, store } = world(isConditional);
+      const options = { holder: "spool 1", here };
+      const first = await after(clock, 5000, acquire("a", options));
+      await assert.rejects(after(clock, ttlMs, acquire("a", options)), { code: "LEASE_HELD" });
+      await first.release();
+      for (const name of store.objects.keys()) {
+        if (name.endsWith(".released.json")) store.objects.delete(name);
+      }
+      const again = await after(clock, 5000, acquire("a", options));
+      await again.release();
+    });
+
+    test("is left to a living one by a clone, and taken when that one is silent", async () => {
+      const clones: Here[] = [
+        { ...here, process: 42 },
+        { ...here, host: "another", isRunning: () => false },
+        { ...here, machine: "another boot", isRunning: () => false },
+        { ...here, machine: null, isRunning: () => false },
+      ];
+      for (const clone of clones) {
+        const { clock, acquire, repository } = world(isConditional);
+        const alone = new ManualClock();
+        const options = { owner: "a", holder: "spool", here, clock: alone };
+        const taking = Lease.acquire(repository, "shop", options);
+        const first = await after(alone, 5000, taking);
+        const waiting = acquire("b", { holder: "spool", here: clone });
+        await clock.pass(ttlMs / 2);
+        await alone.pass(ttlMs / 2);
+        await assert.rejects(after(clock, ttlMs, waiting), { code: "LEASE_HELD" });
+        await first.check();
+        const lease = await after(clock, 2 * ttlMs, acquire("b", { holder: "spool", here: clone }));
+        await assert.rejects(first.check(), { code: "LEASE_LOST" });
+        const back = acquire("a", { holder: "spool", here });
+        await assert.rejects(after(clock, ttlMs, back), { code: "LEASE_HELD" });
+        await lease.check();
+        await first.release();
+        await lease.release();
+      }
+    });
+
+    test("is refused where somebody has used up its numbers, naming the object", async () => {
+      const { clock, acquire, store } = world(isConditional);
+      const object = "instances/shop/lease/9999999999.json";
+      await store.put(object, Buffer.from("{}"));
+      for (const steal of [false, true]) {
+        await assert.rejects(after(clock, 5000, acquire("a", { steal })), (error: Failure) => {
+          assert.equal(error.code, "DATA_CORRUPT");
+          assert.ok(error.message.includes(object) && /Delete it/.test(error.hint));
+          return true;
+        });
+      }
+      await store.delete([object]);
+      const lease = await after(clock, 5000, acquire("a"));
+      await lease.check();
+      await lease.release();
     });
 
     test("is taken over from a living holder where that was said", async () => {
@@ -245,4 +309,11 @@ test("a lease whose objects were removed is lost after a while", async () => {
   }
   await assert.rejects(lease.check(), { code: "LEASE_LOST", message: /was removed$/ });
   await lease.release();
+});
+
+test("what a process is, is known of this one, and of one that has ended", () => {
+  assert.ok(systemHere.isRunning(process.pid));
+  const { pid } = spawnSync(process.execPath, ["--version"]);
+  assert.ok(!systemHere.isRunning(pid));
+  if (process.platform === "linux") assert.ok(systemHere.machine !== null);
 });

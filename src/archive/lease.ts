@@ -11,7 +11,8 @@
  *
  *   1. where there is no claim, or its writer has let go of it
  *   2. where it has given no sign of life for its `ttlMs`, on the monotonic clock of who watches
- *   3. where both have the same `holder`: the writer was started again
+ *   3. where both have the same `holder`, and the claim is of a process of this machine, since it was booted,
+ *      that does not run any more: the writer was started again
  *   4. where somebody says so (`steal`)
  *
  * Which of several claims of an epoch counts, the storage says, if it creates objects conditionally:
@@ -32,16 +33,17 @@
  * creation, two claims that take more than `settleMs` to be listed, or a storage whose clock goes back
  * by more than that, can make two holders.
  *
- * REJECTED. A lease that runs out at a time: clocks differ. One object that is replaced: storages
+ * REJECTED. To believe `holder` alone: a clone of a machine has it too, and both would take the lease from
+ * each other for ever. A lease that runs out at a time: clocks differ. One object that is replaced: storages
  * without conditions replace whatever is there. Deleting a claim to let go: its epoch would come again.
  */
 import { randomBytes } from "node:crypto";
-import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Clock, systemClock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
 import { aborted } from "../store/retry.ts";
 import { type Claim, LeaseBook, type LeaseState, type Mark } from "./lease-book.ts";
+import { type Here, systemHere } from "./lease-process.ts";
 import type { Repository } from "./repository.ts";
 
 /** A clock that can be waited for. */
@@ -69,9 +71,11 @@ export type LeaseOptions = {
   readonly owner: string;
   /**
    * Random, and kept with what only one process at a time can have, as a spool's folder. Who has the
-   * same need not wait for the silence of the one before, who must be dead.
+   * same need not wait for the silence of the one before, if that one was a process of this machine and
+   * does not run any more.
    */
   readonly holder?: string | undefined;
+  readonly here?: Here;
   readonly clock?: WaitingClock;
   readonly ttlMs?: number;
   /** Where the storage does not create conditionally: after so long, all claims are listed. */
@@ -104,6 +108,8 @@ const beatsPerTtl = 3;
 const looksPerTtl = 12;
 /** Letting go of a storage that does not answer is given up. */
 const releaseMs = 5000;
+/** Tokens of the leases that this process holds. */
+const living = new Set<string>();
 
 type Held = {
   readonly book: LeaseBook;
@@ -126,6 +132,7 @@ export class Lease implements AsyncDisposable {
 
   private constructor(held: Held, old: readonly string[]) {
     this.#held = held;
+    living.add(held.mark.token);
     this.#beating = this.#beat(old);
   }
 
@@ -139,16 +146,17 @@ export class Lease implements AsyncDisposable {
     instance: string,
     options: LeaseOptions,
   ): Promise<Lease> {
-    const { clock = systemWaitingClock, ttlMs = defaultTtlMs, signal } = options;
+    const { clock = systemWaitingClock, ttlMs = defaultTtlMs, here = systemHere, signal } = options;
     const book = new LeaseBook(repository, instance);
-    const before = await new Watch(book, { ...options, clock, ttlMs }).untilFree();
+    const before = await new Watch(book, { ...options, clock, ttlMs, here }).untilFree();
     const token = randomBytes(8).toString("hex");
     const claim: Claim = {
       format: 1,
       token,
       owner: options.owner.slice(0, 200),
-      host: hostname(),
-      process: process.pid,
+      host: here.host,
+      machine: here.machine,
+      process: here.process,
       holder: options.holder ?? null,
       sinceMs: clock.now(),
       ttlMs,
@@ -245,6 +253,7 @@ export class Lease implements AsyncDisposable {
     this.#ended.abort();
     await this.#beating;
     const { book, mark, clock } = this.#held;
+    living.delete(mark.token);
     if (this.#failure === undefined) await book.release(mark, clock.now(), signal);
   }
 
@@ -264,7 +273,11 @@ export class Lease implements AsyncDisposable {
   }
 }
 
-type WatchOptions = LeaseOptions & { readonly clock: WaitingClock; readonly ttlMs: number };
+type WatchOptions = LeaseOptions & {
+  readonly clock: WaitingClock;
+  readonly ttlMs: number;
+  readonly here: Here;
+};
 
 /** Looks whether a holder is alive. */
 class Watch {
@@ -278,12 +291,13 @@ class Watch {
 
   /** What is there when the next epoch may be claimed. @throws Failure LEASE_HELD */
   async untilFree(): Promise<LeaseState | undefined> {
-    const { clock, signal, steal, holder: ownHolder } = this.#options;
+    const { clock, signal, steal } = this.#options;
     const book = this.#book;
     const first = await book.read(signal);
+    book.mustHaveNext(first);
     if (first?.holder === undefined || steal === true) return first;
     const claim = await book.readClaim(first.holder.object, signal);
-    if (ownHolder !== undefined && claim?.holder === ownHolder) return first;
+    if (claim !== undefined && this.#wasOurs(claim)) return first;
     const ttlMs = Math.max(this.#options.ttlMs, claim?.ttlMs ?? 0);
     const sinceMs = clock.monotonicMs();
     this.#options.onWait?.({
@@ -299,6 +313,17 @@ class Watch {
       if (now.objects.join() !== first.objects.join()) throw held(book, now, claim);
       if (clock.monotonicMs() - sinceMs >= ttlMs) return now;
     }
+  }
+
+  /** Whether its writer was this one, before it was started again: it is gone for sure. */
+  #wasOurs(claim: Claim): boolean {
+    const { holder, here } = this.#options;
+    if (holder === undefined || claim.holder !== holder) return false;
+    if (here.machine === null || claim.machine !== here.machine) return false;
+    if (claim.host !== here.host) return false;
+    return claim.process === here.process
+      ? !living.has(claim.token)
+      : !here.isRunning(claim.process);
   }
 }
 

@@ -5,7 +5,13 @@ import type { Store } from "../store/store.ts";
 import { formatDocument } from "./document.ts";
 import { ObjectWriter } from "./object/object-writer.ts";
 import { RdbBlocks } from "./object/rdb-blocks.ts";
-import { initRepository, openObject, openRepository, writerOptions } from "./repository.ts";
+import {
+  admitKey,
+  initRepository,
+  openObject,
+  openRepository,
+  writerOptions,
+} from "./repository.ts";
 
 const first = { id: "first", key: Buffer.alloc(32, 1) };
 const second = { id: "second", key: Buffer.alloc(32, 2) };
@@ -118,5 +124,58 @@ suite("openRepository()", () => {
     assert.equal((await openObject(rotated, "snapshot", sizeBytes)).keyId, "first");
     const newBytes = await writeSnapshot(store, writerOptions(rotated));
     assert.equal((await openObject(rotated, "snapshot", newBytes)).keyId, "second");
+  });
+
+  test("refuses a key for new objects that has the id of the first one, and is another", async () => {
+    const store = sharedStore();
+    await initRepository(store, { ...quick, key: first });
+    const wrong = { id: "first", key: second.key };
+    await assert.rejects(openRepository(store, { key: wrong }), {
+      code: "KEY_NEEDED",
+      message: 'Cannot read the repository memory: the key given as "first" is another one',
+    });
+    const none = { key: wrong, keys: () => Buffer.alloc(32, 3) };
+    await assert.rejects(openRepository(store, none), { code: "KEY_NEEDED", message: /none of/ });
+  });
+
+  test("takes of two keys with one id the right one, for new objects too", async () => {
+    const store = sharedStore();
+    await initRepository(store, { ...quick, key: first });
+    const wrong = { id: "first", key: second.key };
+    const opened = await openRepository(store, { key: wrong, keys: () => [first.key] });
+    assert.deepEqual(opened.key, first);
+  });
+
+  test("refuses a wrong key of the first id beside another one for new objects", async () => {
+    const store = sharedStore();
+    await initRepository(store, { ...quick, key: first });
+    const keys = (id: string) => (id === "first" ? second.key : undefined);
+    await assert.rejects(openRepository(store, { key: second, keys }), { code: "KEY_NEEDED" });
+    assert.deepEqual((await openRepository(store, { key: second })).key, second);
+  });
+});
+
+suite("admitKey()", () => {
+  test("has a further key told from another one with its id, from then on", async () => {
+    const store = sharedStore();
+    await initRepository(store, { ...quick, key: first });
+    const earlier = await openRepository(store, { key: { ...second, key: first.key } });
+    await admitKey(await openRepository(store, { key: second }));
+    assert.deepEqual([...store.objects.keys()].sort(), ["keys/7365636f6e64.json", "tidemark.json"]);
+    await admitKey(await openRepository(store, { key: second }));
+    await assert.rejects(admitKey(earlier), { code: "KEY_NEEDED" });
+    await assert.rejects(openRepository(store, { key: { ...second, key: first.key } }), {
+      code: "KEY_NEEDED",
+      message: /"second" is another one$/,
+    });
+  });
+
+  test("writes nothing for the first key, and where nothing is encrypted", async () => {
+    for (const key of [first, undefined]) {
+      const store = sharedStore();
+      await initRepository(store, { ...quick, ...(key && { key }) });
+      await admitKey(await openRepository(store, key && { key }));
+      assert.deepEqual([...store.objects.keys()], ["tidemark.json"]);
+    }
   });
 });

@@ -14,13 +14,19 @@
  *   encryption   null; or { keyId, check }: `check` is the header of an encrypted object (sealing.ts) in
  *                base64. It tells the right key of that id from another one, and nothing else.
  *
+ * And for each further key that new objects were encrypted with, `keys/ID.json`, ID in hexadecimal digits of
+ * its bytes: a document of { format: 1, keyId, check }.
+ *
  * INVARIANTS
  *
  *   1. It is written once, when the repository is made, and never changed. Keys are rotated by giving
- *      another one for new objects; the first one stays needed, as the objects under it do.
+ *      another one for new objects; the first one stays needed, as the objects under it do. So is the check
+ *      of a further key: it is written by the first writer that has it, before any object.
  *   2. All of a repository is encrypted, or none of it.
  *   3. Objects are told by a listing, or are named with random bits: nothing that is there is replaced
  *      by something else.
+ *   4. An id stands for one key. A key that is given under an id whose check is there is held against it
+ *      before anything is read or written with it: what a wrong key has sealed, nobody opens again.
  *
  * REJECTED. Probing whenever one is opened: it writes, which a reader may not, and sends 9 MiB.
  */
@@ -32,7 +38,7 @@ import { withAbilities } from "../store/abilities.ts";
 import { type ProbeOptions, probeStore } from "../store/probe.ts";
 import { type Abortable, readAll, type Store, type StoreAbilities } from "../store/store.ts";
 import { formatDocument, maxDocumentBytes, parseDocument } from "./document.ts";
-import { repositoryObject } from "./layout.ts";
+import { keyObject, repositoryObject } from "./layout.ts";
 import { ObjectReader } from "./object/object-reader.ts";
 import type { WriterOptions } from "./object/object-writer.ts";
 import { type KeyRing, type ObjectKey, Sealing } from "./object/sealing.ts";
@@ -79,6 +85,13 @@ const description = z.object({
 });
 
 type Description = z.infer<typeof description>;
+type KeyCheck = NonNullable<Description["encryption"]>;
+
+const furtherKey = z.object({
+  format: z.literal(1),
+  keyId: z.string().max(64),
+  check: z.base64().max(200),
+});
 
 /**
  * Finds out what the storage can do, and makes a repository of it; `key` has all of it encrypted.
@@ -101,8 +114,7 @@ export async function initRepository(store: Store, options: InitOptions = {}): P
   const able = withAbilities(store, abilities);
   const outcome = await able.put(repositoryObject, bytes, { ifAbsent: true, signal });
   if (outcome === "exists") throw thereIsOne(store);
-  const keys = key === undefined ? options.keys : withKey(key, options.keys);
-  return open(store, made, { ...options, keys });
+  return await open(store, made, options);
 }
 
 /**
@@ -118,7 +130,7 @@ export async function openRepository(
   const { signal } = options;
   try {
     const made = await readDocument(store, repositoryObject, description, { signal });
-    return open(store, made, options);
+    return await open(store, made, options);
   } catch (cause) {
     if (!(cause instanceof Failure) || cause.code !== "OBJECT_MISSING") throw cause;
     const message = `Cannot open ${store.name}: there is no repository`;
@@ -127,25 +139,38 @@ export async function openRepository(
   }
 }
 
-function open(store: Store, made: Description, options: RepositoryOptions): Repository {
+async function open(
+  store: Store,
+  made: Description,
+  options: RepositoryOptions,
+): Promise<Repository> {
   const { id, madeMs, abilities, encryption } = made;
-  const keys = options.keys ?? (() => undefined);
+  const keys = withKey(options.key, options.keys);
   if (encryption === null && options.key !== undefined) {
     throw new Failure("USAGE", `Cannot encrypt in ${store.name}: it was made without a key`, {
       hint: "Make another repository, with a key.",
     });
   }
-  const key = encryption === null ? undefined : (options.key ?? keyOf(store, encryption, keys));
+  const key = encryption === null ? undefined : await keyFor(store, encryption, options);
   const able = withAbilities(store, abilities);
   return { store: able, id, madeMs, abilities, key, keys, level: options.level };
 }
 
-/** The key that the repository was made with. @throws Failure USAGE */
-function keyOf(
+/** For new objects: the one given for them, else the one that the repository was made with. */
+async function keyFor(
   store: Store,
-  { keyId, check }: { readonly keyId: string; readonly check: string },
-  keys: KeyRing,
-): ObjectKey {
+  first: KeyCheck,
+  { key, keys, signal }: RepositoryOptions,
+): Promise<ObjectKey> {
+  const all = withKey(key, keys);
+  if (key === undefined || key.id === first.keyId) return proveKey(store, first, all);
+  if (all(first.keyId) !== undefined) proveKey(store, first, all);
+  const check = await readKeyCheck(store, key.id, { signal });
+  return check === undefined ? key : proveKey(store, check, all);
+}
+
+/** The one that the check is of, among those given under its id. @throws Failure KEY_NEEDED */
+function proveKey(store: Store, { keyId, check }: KeyCheck, keys: KeyRing): ObjectKey {
   const name = `the repository ${store.name}`;
   const { given } = Sealing.open(Buffer.from(check, "base64"), name, keys);
   const { id } = given;
@@ -156,13 +181,53 @@ function keyOf(
   );
 }
 
-function describeKey(key: ObjectKey): Description["encryption"] {
+async function readKeyCheck(
+  store: Store,
+  id: string,
+  options: Abortable,
+): Promise<KeyCheck | undefined> {
+  try {
+    return await readDocument(store, keyObject(id), furtherKey, options);
+  } catch (error) {
+    if (error instanceof Failure && error.code === "OBJECT_MISSING") return undefined;
+    throw error;
+  }
+}
+
+/**
+ * For who is about to write: has the repository tell the key of new objects from another one, from now on.
+ *
+ * @throws Failure KEY_NEEDED where another one has come to have its id meanwhile; of the store
+ */
+export async function admitKey(
+  { store, key }: Pick<Repository, "store" | "key">,
+  { signal }: Abortable = {},
+): Promise<void> {
+  if (key === undefined) return;
+  const made = await readDocument(store, repositoryObject, description, { signal });
+  if (made.encryption?.keyId === key.id) return;
+  const known = await readKeyCheck(store, key.id, { signal });
+  if (known === undefined) {
+    const bytes = formatDocument({ format: 1, ...describeKey(key) });
+    await store.put(keyObject(key.id), bytes, { ifAbsent: true, signal });
+  }
+  const check = known ?? (await readKeyCheck(store, key.id, { signal }));
+  if (check !== undefined) proveKey(store, check, () => key.key);
+}
+
+function describeKey(key: ObjectKey): KeyCheck {
   const { header } = Sealing.create("aof", key);
   return { keyId: key.id, check: Buffer.from(header).toString("base64") };
 }
 
-function withKey({ id, key }: ObjectKey, keys: KeyRing | undefined): KeyRing {
-  return (wanted) => keys?.(wanted) ?? (wanted === id ? key : undefined);
+/** A ring that has one key more; of its id, there may be others. */
+function withKey(key: ObjectKey | undefined, keys: KeyRing = () => undefined): KeyRing {
+  if (key === undefined) return keys;
+  return (id) => {
+    if (id !== key.id) return keys(id);
+    const others = keys(id) ?? [];
+    return [key.key, ...(others instanceof Uint8Array ? [others] : others)];
+  };
 }
 
 async function isThere(store: Store, signal: AbortSignal | undefined): Promise<boolean> {
@@ -193,7 +258,7 @@ export function writerOptions({ key, level }: Repository): WriterOptions {
 
 /** An archived object. @throws Failure OBJECT_MISSING, DATA_CORRUPT, KEY_NEEDED */
 export async function openObject(
-  { store, keys }: Repository,
+  { store, keys }: Pick<Repository, "store" | "keys">,
   object: string,
   sizeBytes: number,
   { signal }: Abortable = {},

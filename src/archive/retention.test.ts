@@ -8,16 +8,20 @@ import {
   hourMs,
   instance,
   isRestorable,
+  linesWith,
   momentsOf,
+  type Overlap,
+  overlaps,
   policies,
   startMs,
 } from "../../test/archive/histories.ts";
 import type { ObjectInfo } from "../store/store.ts";
-import { type Catalogue, windowsOf } from "./catalogue.ts";
+import { type Catalogue, type ListedSet, type Run, windowsOf } from "./catalogue.ts";
 import { setsToRemove } from "./expire.ts";
 import { lineName, pieceObject, setName, setObject } from "./layout.ts";
 import {
   checkPolicy,
+  doubtOf,
   type ExpiryPlan,
   planExpiry,
   type RetentionPolicy,
@@ -112,6 +116,72 @@ suite("planExpiry() with any catalogue and any policy", () => {
         assert.deepEqual(again.windows, plan.windows);
       }),
     );
+  });
+});
+
+/** As whoever has read all manifests knows it. */
+function knownOf({ lineOf }: Overlap) {
+  return ({ name }: ListedSet, { pieces }: Run) =>
+    pieces[0]?.object.includes(`/${lineOf.get(name)}/`) === true;
+}
+
+suite("planExpiry() with logs that overlap in time", () => {
+  test("loses no moment of any log in the window, where it is known which sets are of it", () => {
+    fc.assert(
+      fc.property(overlaps, policies, (overlap, policy) => {
+        const catalogue = catalogueOf(overlap.objects);
+        const plan = planExpiry(catalogue, policy, overlap.nowMs, knownOf(overlap));
+        const left = after(catalogue, plan);
+        for (const ms of [plan.windowStartMs, ...momentsOf(catalogue)]) {
+          if (ms < plan.windowStartMs) continue;
+          for (const isGood of [false, true]) {
+            const was = linesWith(catalogue, overlap, ms, isGood);
+            assert.deepEqual(linesWith(left, overlap, ms, isGood), was, new Date(ms).toISOString());
+          }
+        }
+        const again = planExpiry(left, policy, overlap.nowMs, knownOf(overlap));
+        assert.deepEqual([setsToRemove(again), again.pieces], [[], []]);
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
+suite("doubtOf()", () => {
+  const setsAt = (...days: readonly number[]) =>
+    catalogueOf(
+      days.flatMap((day, i) => {
+        const name = setName(startMs + day * dayMs, i.toString(16).padStart(4, "0"));
+        return [
+          { name: setObject(instance, name, "manifest"), sizeBytes: 1, modifiedMs: 0 },
+          { name: setObject(instance, name, "snapshot"), sizeBytes: 1, modifiedMs: 0 },
+        ];
+      }),
+    );
+  const doubtAt = (now: number, days: readonly number[], setEveryDays?: number) =>
+    doubtOf(setsAt(...days), startMs + now * dayMs, { setEveryDays });
+
+  test("has none of a time that the archive has known for more than a day, or from its start", () => {
+    assert.equal(doubtAt(0, []), undefined);
+    assert.equal(doubtAt(0.1, [0]), undefined);
+    assert.equal(doubtAt(9.5, [0, 1, 8, 9]), undefined);
+    assert.equal(doubtAt(9.99, [8, 9]), undefined);
+    assert.equal(doubtAt(21.5, [0, 7, 14, 21], 7), undefined);
+    assert.equal(doubtAt(20.9, [0, 7, 14], 7), undefined);
+    // What is stamped later than now says nothing of now.
+    assert.equal(doubtAt(9.5, [8, 9, 400]), undefined);
+  });
+
+  test("doubts a time that nothing in the archive is near to", () => {
+    assert.match(doubtAt(470, [7, 8, 9]) ?? "", /it is 2027-04-16.* newer than 2026-01-10/);
+    assert.match(doubtAt(12, [9]) ?? "", /nothing in the archive is newer/);
+    assert.match(doubtAt(8, [7, 8, 9, 600], 1) ?? "none", /none/);
+  });
+
+  test("doubts a time that only sets and log of today are near to", () => {
+    assert.match(doubtAt(470, [8, 9, 469.9]) ?? "", /since less than a day.* 2026-01-10/);
+    assert.match(doubtAt(470, [8, 9, 469.5, 469.9, 470]) ?? "", /since less than a day/);
+    assert.equal(doubtAt(470, [8, 9, 468.9, 469.9]), undefined);
   });
 });
 

@@ -32,7 +32,11 @@
  *   4. Twice the same: what is planned for what is left is nothing.
  *
  * A set's time and the times in a log are taken by two clocks that were measured apart, so the log stays
- * from a little before the set (`slackMs`).
+ * from a little before the set (`slackMs`). And where logs overlap, a time is of several: so this takes each
+ * set for one of every run that has its time, names which it relies on for which run (`footing`), and is asked
+ * again without those of which it is not so (`expire.ts`).
+ *
+ * WHETHER THE CLOCK IS RIGHT is in doubt where the archive cannot have slept until now: see `doubtOf()`.
  *
  * REJECTED. Log that a set older than the window could be rolled forward with: without its end at the
  * window it would be an island, of no use that the set itself does not have.
@@ -62,6 +66,8 @@ export type RetentionPolicy = {
   readonly timeZone?: string | undefined;
   /** Allows `retentionDays` outside of 7 to 730. */
   readonly allowAnyRetention?: boolean | undefined;
+  /** The longest time between two sets, as they are taken: so long an idle instance is silent. 1 by default. */
+  readonly setEveryDays?: number | undefined;
 };
 
 export type Reason =
@@ -80,6 +86,13 @@ export type SetDecision = {
   readonly reasons: readonly Reason[];
 };
 
+/** A run that stays, what is left of it, and a set that it is replayed from. */
+export type Foothold = {
+  readonly run: Run;
+  readonly pieces: readonly Piece[];
+  readonly set: ListedSet;
+};
+
 export type ExpiryPlan = {
   readonly instance: string;
   readonly policy: RetentionPolicy;
@@ -93,8 +106,12 @@ export type ExpiryPlan = {
   /** Objects of sets that never came to be. */
   readonly leftovers: readonly string[];
   readonly freedBytes: number;
+  /** What the log that remains is replayed from. */
+  readonly footing: readonly Foothold[];
   /** That remain. */
   readonly windows: readonly Window[];
+  /** Why this machine's clock may be wrong; undefined: nothing says so. */
+  readonly clockDoubt: string | undefined;
   /** For people: sets that are not counted on, and why. */
   readonly notes: readonly string[];
 };
@@ -119,7 +136,10 @@ export function checkPolicy(policy: RetentionPolicy): void {
   const isOutside = retentionDays < least || retentionDays > most;
   if (isOutside && policy.allowAnyRetention !== true) {
     const found = `a retention of ${retentionDays} days is not between ${least} and ${most}`;
-    refuse(found, "Choose one that is, or say that any is allowed: allow_any_retention.");
+    refuse(
+      found,
+      "Choose one that is, or allow any: --allow-any-retention, or allow_any_retention in tidemark.yaml.",
+    );
   }
   if (!(logWindowDays >= 0 && Number.isFinite(logWindowDays))) {
     refuse(`a log window of ${logWindowDays} days`, "Give the log window in days, as 7.");
@@ -144,11 +164,16 @@ function isTimeZone(timeZone: string): boolean {
   }
 }
 
-/** @throws Failure USAGE where the policy makes no sense */
+/**
+ * `isOf` says whether a set that has the time of a run may be of that run.
+ *
+ * @throws Failure USAGE where the policy makes no sense
+ */
 export function planExpiry(
   catalogue: Catalogue,
   policy: RetentionPolicy,
   nowMs: number,
+  isOf: (set: ListedSet, run: Run) => boolean = () => true,
 ): ExpiryPlan {
   checkPolicy(policy);
   const windowStartMs = nowMs - (policy.logWindowDays ?? defaultLogWindowDays) * dayMs;
@@ -166,21 +191,31 @@ export function planExpiry(
   for (const [set, reason] of countedSets(good, policy)) stays(set, reason);
   stays(good.at(-1) ?? usable.at(-1) ?? catalogue.sets.at(-1), "newest");
   const pieces: Piece[] = [];
+  const footing: Foothold[] = [];
   for (const line of catalogue.lines) {
     const isLast = line === newestLine(catalogue.lines);
-    const anchors = anchorsOf(line, usable, { windowStartMs, isLast });
-    for (const { sets } of anchors) for (const set of sets) stays(set, "window");
+    const anchors = anchorsOf(line, usable, { windowStartMs, isLast, isOf });
+    for (const { sets, run, stay } of anchors) {
+      for (const set of sets) {
+        stays(set, "window");
+        footing.push({ run, pieces: run.pieces.slice(stay), set });
+      }
+    }
     pieces.push(...piecesBefore(line, anchors));
   }
   const decisions = catalogue.sets.map((set) => ({ set, reasons: reasons.get(set.name) ?? [] }));
-  return complete(catalogue, { policy, nowMs, windowStartMs }, { decisions, pieces });
+  return complete(catalogue, { policy, nowMs, windowStartMs }, { decisions, pieces, footing });
 }
 
 function complete(
   catalogue: Catalogue,
   facts: Pick<ExpiryPlan, "policy" | "nowMs" | "windowStartMs">,
-  { decisions, pieces }: { readonly decisions: SetDecision[]; readonly pieces: Piece[] },
+  {
+    decisions,
+    ...rest
+  }: Pick<ExpiryPlan, "pieces" | "footing"> & { readonly decisions: SetDecision[] },
 ): ExpiryPlan {
+  const { pieces } = rest;
   const leftovers = leftoversOf(catalogue, facts.nowMs);
   const going = decisions.filter(({ reasons }) => reasons.length === 0).map(({ set }) => set);
   const freedBytes = [...going, ...pieces, ...leftovers].reduce((sum, { sizeBytes }) => {
@@ -189,15 +224,50 @@ function complete(
   return {
     instance: catalogue.instance,
     ...facts,
+    ...rest,
     sets: decisions,
-    pieces,
     leftovers: leftovers.map(({ name }) => name),
     freedBytes,
     windows: windowsOf(without(catalogue, going, pieces)),
+    clockDoubt: doubtOf(catalogue, facts.nowMs, facts.policy),
     notes: catalogue.sets.flatMap(({ name, fault }) => {
       return fault === undefined ? [] : [`set ${name} is not counted on: ${fault}`];
     }),
   };
+}
+
+/**
+ * Why this machine's clock may be wrong, as far as an archive tells; undefined where it does not.
+ *
+ * What an hour of a clock that is a year ahead deletes is gone. So it is believed only where the archive knows of a
+ * time near to it, and not only since today: else sets and log of this hour, which the same clock may have
+ * stamped, would speak for it. An instance that goes on after a long rest is believed a day later.
+ */
+export function doubtOf(
+  { sets, lines }: Catalogue,
+  nowMs: number,
+  { setEveryDays = 1 }: Pick<RetentionPolicy, "setEveryDays"> = {},
+): string | undefined {
+  const silenceMs = (setEveryDays + 1) * dayMs;
+  const pieces = lines.flatMap(({ runs }) => runs.flatMap((run) => run.pieces));
+  const past = [
+    ...sets.map(({ ms }) => ms),
+    ...pieces.flatMap(({ fromMs, toMs }) => [fromMs, toMs]),
+  ]
+    .filter((ms) => ms <= nowMs)
+    .sort((a, b) => b - a);
+  const [newest] = past;
+  if (newest === undefined) return undefined;
+  const now = `it is ${iso(nowMs)} by this machine's clock`;
+  if (newest < nowMs - silenceMs)
+    return `${now}, and nothing in the archive is newer than ${iso(newest)}`;
+  const before = past.find((ms) => ms < nowMs - dayMs);
+  if (before === undefined || before >= nowMs - dayMs - silenceMs) return undefined;
+  return `${now}; the archive knows of that time since less than a day, and before it of nothing newer than ${iso(before)}`;
+}
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString();
 }
 
 /** The catalogue as it is when these have gone. */
@@ -266,22 +336,31 @@ function endOf({ runs }: LogLine): number {
 type Anchor = {
   readonly run: Run;
   readonly sets: readonly ListedSet[];
-  /** Infinity: none of it. */
-  readonly fromMs: number;
+  /** The number of the first piece that stays; that of all pieces where none does. */
+  readonly stay: number;
 };
 
 function anchorsOf(
   { runs }: LogLine,
   allSets: readonly ListedSet[],
-  { windowStartMs, isLast }: { readonly windowStartMs: number; readonly isLast: boolean },
+  {
+    windowStartMs,
+    isLast,
+    isOf,
+  }: {
+    readonly windowStartMs: number;
+    readonly isLast: boolean;
+    readonly isOf: (set: ListedSet, run: Run) => boolean;
+  },
 ): Anchor[] {
   return runs.map((run, i): Anchor => {
     const [first, last] = [run.pieces[0] as Piece, run.pieces.at(-1) as Piece];
     const goesOn = isLast && i === runs.length - 1;
     if (last.toMs < windowStartMs && !goesOn) {
-      return { run, sets: [], fromMs: Number.POSITIVE_INFINITY };
+      return { run, sets: [], stay: run.pieces.length };
     }
-    const sets = allSets.filter(({ ms }) => ms >= first.fromMs && ms <= last.toMs);
+    const inTime = allSets.filter(({ ms }) => ms >= first.fromMs && ms <= last.toMs);
+    const sets = inTime.filter((set) => isOf(set, run));
     const good = sets.filter(({ isVerified }) => isVerified);
     // Where no good one is old enough, one that is not good is better than none.
     const needed = [findAnchor(good, windowStartMs), findAnchor(sets, windowStartMs)];
@@ -290,7 +369,8 @@ function anchorsOf(
     const kept = (isCovered ? [best] : needed).filter((set) => set !== undefined);
     // Without any set nothing can be restored from it yet; its base may be under way.
     const fromMs = kept.length === 0 ? first.fromMs : Math.min(...kept.map(({ ms }) => ms));
-    return { run, sets: kept, fromMs };
+    const stay = run.pieces.findIndex(({ toMs }) => toMs >= fromMs - slackMs);
+    return { run, sets: kept, stay };
   });
 }
 
@@ -301,9 +381,8 @@ function findAnchor(sets: readonly ListedSet[], windowStartMs: number): ListedSe
 
 /** What is not needed of each run: first what its pieces cover, else that would be the log again. */
 function piecesBefore({ covered }: LogLine, anchors: readonly Anchor[]): Piece[] {
-  return anchors.flatMap(({ run: { pieces }, fromMs }) => {
-    const stay = pieces.findIndex(({ toMs }) => toMs >= fromMs - slackMs);
-    const going = stay < 0 ? pieces : pieces.slice(0, stay);
+  return anchors.flatMap(({ run: { pieces }, stay }) => {
+    const going = pieces.slice(0, stay);
     const [first, last] = [going[0], going.at(-1)];
     if (first === undefined || last === undefined) return [];
     const isIn = (piece: Piece) =>

@@ -30,6 +30,7 @@ const kinds = {
   OUTSIDE_WINDOWS: { exit: 25, hint: "`tidemark status` says what can be restored." },
   TARGET_NOT_EMPTY: { exit: 26, hint: "Empty it with `--overwrite`, or choose another." },
   KEY_NEEDED: { exit: 27, hint: "Name the key that it was encrypted with." },
+  CLOCK_DOUBTED: { exit: 28, hint: "Set this machine's clock, or say that it is right." },
   STORE_BUSY: { exit: 75, hint: "Check that the storage can be reached; then try again." },
   SERVER_BUSY: { exit: 75, hint: "Nothing was changed; try again." },
 } as const satisfies Record<string, { exit: number; hint: string }>;

@@ -9,6 +9,21 @@ Examples:
   tidemark backups --repo /backups/tidemark
   tidemark show 2026-11-22T03-15               one of them; the beginning of its name will do`;
 
+const showExamples = `
+Examples:
+  tidemark show 2026-11-22T03-15               the beginning of its name will do
+  tidemark show 2026-11-22T03-15 --instance shop.3fa9… --json`;
+
+const keepExamples = `
+Examples:
+  tidemark keep 2026-11-22T03-15               the beginning of its name will do
+  tidemark unkeep 2026-11-22T03-15
+
+What a restore with --overwrite empties is kept as a set of NAME.before-restore, until you let it go:
+  tidemark backups db1.before-restore
+  tidemark unkeep 2026-11-22T18-07 --instance db1.before-restore
+  tidemark expire db1.before-restore --retention-days 7 --apply     all but the newest one`;
+
 export function addBackups(program: Command, setStatus: SetStatus): void {
   withPlace(program.command("backups"))
     .description("list backup sets")
@@ -28,6 +43,7 @@ export function addShow(program: Command, setStatus: SetStatus): void {
     .argument("<set>", "its name, or the beginning of it")
     .option("--instance <name>", "where several instances have one of that name")
     .option("--json", "print its manifest")
+    .addHelpText("after", showExamples)
     .action(
       async (set: string, flags: PlaceFlags & { json?: true; readonly instance?: string }) => {
         const { showSet } = await import("./archive/backups.ts");
@@ -43,6 +59,7 @@ export function addKeep(program: Command, setStatus: SetStatus): void {
       .description(description)
       .argument("<set>", "its name, or the beginning of it")
       .option("--instance <name>", "where several instances have one of that name")
+      .addHelpText("after", keepExamples)
       .action(async (set: string, flags: PlaceFlags & { readonly instance?: string }) => {
         const { keepSet } = await import("./archive/backups.ts");
         await keepSet(set, verb === "keep", flags);

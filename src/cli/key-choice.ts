@@ -25,7 +25,7 @@ export function withKeyChoice(command: Command): Command {
     .option("--keys <glob>", "only keys that match, as KEYS has it", collect)
     .option("--exclude <glob>", "but none of these", collect)
     .option("--regex <pattern>", "only keys in which it is found (read as UTF-8)")
-    .option("--type <type>", "only these: string list set zset hash stream module", collect)
+    .option("--type <type>", "only these: string list set zset hash stream module array", collect)
     .option("--db <number>", "only these databases", collect)
     .option("--prefix-add <text>", "put in front of every key")
     .addOption(
@@ -54,9 +54,11 @@ export function readKeyChoice(flags: KeyChoiceFlags, moments: KeyMoments): KeyPi
   return {
     selection: readSelection(flags),
     expiry:
-      ttl === "keep" || ttl === "persist"
+      ttl === "keep"
         ? { kind: ttl }
-        : { kind: "shift", fromMs: shiftFromMs, toMs: nowMs },
+        : ttl === "persist"
+          ? { kind: ttl, fromMs }
+          : { kind: "shift", fromMs: shiftFromMs, toMs: nowMs },
     maxDistinct,
     ...(prefix && { prefix }),
   };

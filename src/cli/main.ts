@@ -2,7 +2,9 @@
 import { Failure } from "../base/errors.ts";
 import { run } from "./program.ts";
 import { printable } from "./render/text.ts";
+import { takeOverStandardError } from "./standard-error.ts";
 import { takeOverStandardOutput } from "./standard-output.ts";
+import { catchSignals } from "./stop.ts";
 
 /** As `sysexits.h` has it: an internal software error. */
 const bugStatus = 70;
@@ -12,6 +14,8 @@ const pipeStatus = 141;
 const maxTextChars = 2000;
 
 function fail(error: unknown): void {
+  // Where a line of progress stands, nobody else may have been there to take it away.
+  if (process.stderr.isTTY === true) process.stderr.write("\r\x1b[K");
   // What went wrong first, and what then went wrong while things were put in order.
   if (error instanceof SuppressedError) {
     fail(error.suppressed);
@@ -49,7 +53,9 @@ process.on("uncaughtException", (error) => {
   fail(error);
   process.exit();
 });
+takeOverStandardError();
 takeOverStandardOutput();
+catchSignals();
 
 /** Where `engines` in package.json is not looked at. */
 const oldestNode = 24;

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { type Command, Option } from "commander";
+import { Failure } from "../base/errors.ts";
 import { type PlaceFlags, withPlace } from "./archive/place-options.ts";
 import type { RecordFlags } from "./record/run.ts";
 import type { SetStatus } from "./status.ts";
@@ -14,7 +15,8 @@ Examples:
   tidemark status /var/lib/tidemark/db1                      from another shell
 
 The spool is an append-only log that redis-server or valkey-server 7 and later starts on as it is. Replicas
-are followed rather than masters where there are any. It runs until it is stopped; SIGTERM is enough.
+are followed rather than masters where there are any. It runs until it is stopped: SIGTERM, SIGINT and SIGHUP end it in
+order.
 Operators who rely on WAIT or min-replicas-to-write: a recorder counts as a replica there.`;
 
 export function addRecord(program: Command, setStatus: SetStatus): void {
@@ -62,6 +64,15 @@ export function addStatus(program: Command, setStatus: SetStatus): void {
     .option("--json", "print one JSON object")
     .addHelpText("after", statusExamples)
     .action(async (name: string | undefined, flags: StatusFlags) => {
+      if (name === undefined && isOfSpool(name, flags) && !existsSync("spool")) {
+        throw new Failure(
+          "USAGE",
+          "Cannot tell a status: neither ./tidemark.yaml nor ./spool is here",
+          {
+            hint: "Name a configuration with --config, a repository with --repo, or the folder of a recorder.",
+          },
+        );
+      }
       if (isOfSpool(name, flags)) {
         const { showStatus } = await import("./record/show.ts");
         await showStatus(name ?? "spool", flags.json === true);

@@ -28,9 +28,10 @@ export function writeOutput(bytes: Uint8Array): void {
   }
 }
 
-/** The same, but a signal is answered while a slow reader is waited for. @throws Failure FILE_FAILED */
-export async function writeOutputSlowly(bytes: Uint8Array): Promise<void> {
+/** The same, but the event loop goes on while a slow reader is waited for. @throws Failure FILE_FAILED */
+export async function writeOutputSlowly(bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
   for (let at = 0; at < bytes.length; ) {
+    signal?.throwIfAborted();
     const size = writeSome(bytes, at);
     if (size === 0) await sleep(pauseMs);
     at += size;

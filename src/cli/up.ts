@@ -9,7 +9,8 @@ Examples:
   tidemark backup db1 --note 'before 2.0'      a set now
 
 It records every instance, and every shard of a cluster, archives its log, takes backup sets by the policy and
-lets old ones go. It runs until it is stopped; SIGTERM is enough, and nothing is lost with SIGKILL either.`;
+lets old ones go. It runs until it is stopped: SIGTERM, SIGINT and SIGHUP end it in order, and nothing is lost with
+SIGKILL either.`;
 
 export function addUp(program: Command, setStatus: SetStatus): void {
   program

@@ -30,6 +30,7 @@ export async function walkFile(
   rdb: RdbSink | undefined,
   openLog: (offset: number) => LogSink,
   progress: Progress,
+  signal?: AbortSignal,
 ): Promise<void> {
   await using thread = summedElsewhere(file, rdb);
   let log: LogSink | undefined;
@@ -50,6 +51,7 @@ export async function walkFile(
     progress.add(chunk.length);
     if (performance.now() < freeAtMs) continue;
     await setImmediate();
+    signal?.throwIfAborted();
     freeAtMs = performance.now() + sliceMs;
   }
   head?.reader.finish();

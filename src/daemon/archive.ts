@@ -12,14 +12,17 @@ import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Archiver, type ArchiverEvent } from "../archive/archiver.ts";
+import { keeperOf, originOf } from "../archive/archiver-origin.ts";
 import type { SpoolView } from "../archive/archiver-round.ts";
 import type { SetManifest } from "../archive/backup-set.ts";
-import { type Catalogue, readCatalogue, type Window, windowsOf } from "../archive/catalogue.ts";
+import { readCatalogue, type Window, windowsOf } from "../archive/catalogue.ts";
 import { applyExpiry } from "../archive/expire.ts";
+import { lineName } from "../archive/layout.ts";
 import { Lease, type LeaseWaiting, leaseHint } from "../archive/lease.ts";
+import { admitKey } from "../archive/repository.ts";
 import { planExpiry } from "../archive/retention.ts";
+import { newestRunOf } from "../archive/stranded.ts";
 import { takeSet } from "../archive/take-set.ts";
-import { readSetManifest } from "../archive/verify.ts";
 import { Failure } from "../base/errors.ts";
 import type { Topology } from "../link/topology.ts";
 import type { Spool } from "../log/spool.ts";
@@ -29,6 +32,7 @@ import { SourceFinder } from "../record/source-finder.ts";
 import { type BackupEvent, BackupLoop, type SetRequest } from "./backup-loop.ts";
 import type { InstanceOptions } from "./instance.ts";
 import { type OpenRepository, openConfigured } from "./open-repository.ts";
+import { lookAtSets, type SetsSeen } from "./sets-seen.ts";
 import { pause, supervise } from "./supervise.ts";
 
 export type ArchiveEvent =
@@ -54,7 +58,13 @@ export type ArchiveStatus = {
     readonly sinceMs: number | null;
     readonly newestGoodMs: number | null;
     readonly nextMs: number | null;
+    /** Why the last one was not taken, and when that was. */
     readonly trouble: string | null;
+    readonly troubleMs: number | null;
+    /** Why one is wanted at once. */
+    readonly wanted: string | null;
+    /** Why nothing expires. */
+    readonly expiryTrouble: string | null;
   };
   readonly windows: readonly Pick<Window, "fromMs" | "toMs">[];
 };
@@ -119,7 +129,10 @@ export class Archive {
         sinceMs: backups?.running?.sinceMs ?? null,
         newestGoodMs: backups?.newestGoodMs ?? null,
         nextMs: backups?.nextMs ?? null,
-        trouble: backups?.failure?.message ?? null,
+        trouble: backups?.trouble?.failure.message ?? null,
+        troubleMs: backups?.trouble?.ms ?? null,
+        wanted: backups?.wanted ?? null,
+        expiryTrouble: backups?.expiryFailure?.message ?? null,
       },
       windows: this.#windows.map(({ fromMs, toMs }) => ({ fromMs, toMs })),
     };
@@ -187,6 +200,7 @@ export class Archive {
       signal,
     });
     this.#maySteal = false;
+    await admitKey(repository, { signal });
     const ended = new AbortController();
     const both = AbortSignal.any([signal, lease.signal, ended.signal]);
     const session = this.#begin(repository, lease, both);
@@ -219,24 +233,23 @@ export class Archive {
     const { config, clock, spool, recorder, turns, onEvent, maxGatheredBytes } = this.#options;
     const archiver = new Archiver({
       ...{ repository, lease, instance: config.name },
-      spool: viewOf(spool),
+      spool: viewOf(spool, recorder),
       temporaryFolder: join(config.spool, "shipping"),
-      // Pieces come every few seconds; the status tells of them.
-      onEvent: (event) => event.kind !== "piece" && onEvent({ kind: "archiver", event }),
+      onEvent: (event) => {
+        // Pieces come every few seconds; the status tells of them.
+        if (event.kind === "piece") backups.storageHasWorked();
+        else onEvent({ kind: "archiver", event });
+      },
       intervalMs: config.archiveIntervalMs,
       sourceFacts: () => ({ name: recorder.source, version: recorder.sourceVersion }),
       ...(maxGatheredBytes !== undefined && { maxGatheredBytes }),
       rebase: {},
     });
-    const backups = new BackupLoop({
+    const backups: BackupLoop = new BackupLoop({
       ...{ clock, turns, onEvent, instance: config.name, policy: config.backup },
       take: (request, until, onProgress) =>
         this.#takeSet({ repository, lease }, request, until, onProgress),
-      newestGoodMs: async (until) => {
-        const catalogue = await readCatalogue(repository.store, config.name, { signal: until });
-        this.#windows = windowsOf(catalogue);
-        return await newestGood(repository, catalogue, until);
-      },
+      look: (until) => this.#lookAtSets(repository, archiver, until),
       expire: async (until) => {
         const catalogue = await readCatalogue(repository.store, config.name, { signal: until });
         const plan = planExpiry(catalogue, config.retention, clock.now());
@@ -244,6 +257,32 @@ export class Archive {
       },
     });
     return { repository, lease, archiver, backups, signal };
+  }
+
+  async #lookAtSets(
+    repository: OpenRepository,
+    archiver: Archiver,
+    signal: AbortSignal,
+  ): Promise<SetsSeen> {
+    const { config, clock, spool } = this.#options;
+    const { generation } = spool;
+    // Before a round has ended, a base that a process before has sent is not known to be one.
+    const isKnown = archiver.status.lastShippedMs !== undefined;
+    const keeper = keeperOf({ repository, instance: config.name });
+    const origin = isKnown && generation ? originOf(generation, keeper) : undefined;
+    const before = archiver.toVerify;
+    const catalogue = await readCatalogue(repository.store, config.name, { signal });
+    this.#windows = windowsOf(catalogue);
+    const line = origin && lineName(origin);
+    // Where nothing of a log is there yet, its base is on its way.
+    const hasBegun =
+      archiver.status.shippedTo !== undefined || newestRunOf(catalogue, line ?? "") !== undefined;
+    return await lookAtSets(repository, catalogue, {
+      line: hasBegun ? line : undefined,
+      toVerify: [...before, ...archiver.toVerify],
+      nowMs: clock.now(),
+      signal,
+    });
   }
 
   async #takeSet(
@@ -268,22 +307,8 @@ export class Archive {
   }
 }
 
-/**
- * When the newest good set was begun, by this machine's clock: its name has the source's, and a source
- * that is some seconds behind would have one taken twice.
- */
-async function newestGood(
-  repository: OpenRepository,
-  { instance, sets }: Catalogue,
-  signal: AbortSignal,
-): Promise<number | undefined> {
-  const newest = sets.findLast(({ isVerified }) => isVerified);
-  if (newest === undefined) return undefined;
-  return (await readSetManifest(repository, instance, newest.name, { signal })).startedMs;
-}
-
 /** With `sync()`, for a spool whose policy is never to sync. */
-function viewOf(spool: Spool): SpoolView {
+function viewOf(spool: Spool, recorder: Recorder): SpoolView {
   return {
     get generation() {
       return spool.generation;
@@ -297,6 +322,7 @@ function viewOf(spool: Spool): SpoolView {
     retired: () => spool.retired(),
     discard: (name) => spool.discard(name),
     sync: () => spool.flush(),
+    beginAnew: (reason) => recorder.takeNewBase(reason),
     planRebase: (at) => spool.planRebase(at),
     rebase: (plan, parts, until) => spool.rebase(plan, parts, until),
   };

@@ -18,6 +18,8 @@ class Bench {
   readonly stop = new AbortController();
   readonly loop: BackupLoop;
   failures = 0;
+  wanted: string | undefined;
+  expiryFailure: Failure | undefined;
   expiries = 0;
   #heard = Promise.withResolvers<void>();
 
@@ -30,9 +32,10 @@ class Bench {
         this.#heard.resolve();
       },
       take: async () => this.take(),
-      newestGoodMs: async () => this.sets.at(-1),
+      look: async () => ({ newestGoodMs: this.sets.at(-1), wanted: this.wanted, isSure: true }),
       expire: async () => {
         this.expiries++;
+        if (this.expiryFailure !== undefined) throw this.expiryFailure;
         return { sets: 1, pieces: 0, bytes: 0 };
       },
     });
@@ -73,13 +76,13 @@ suite("BackupLoop", () => {
     bench.failures = 1;
     const running = bench.loop.run(bench.stop.signal);
     await bench.until("set failed");
-    assert.equal(bench.loop.failure?.message, "Cannot now");
+    assert.equal(bench.loop.trouble?.failure.message, "Cannot now");
     assert.equal(bench.sets.length, 1);
     bench.nowMs += 61_000;
     await bench.until("set taken");
     bench.stop.abort();
     await running;
-    assert.equal(bench.loop.failure, undefined);
+    assert.equal(bench.loop.trouble, undefined);
   });
 
   test("take() refuses a second one by name while one runs", async () => {
@@ -122,5 +125,68 @@ suite("BackupLoop", () => {
     assert.deepEqual([bench.sets.length, bench.expiries], [0, 0]);
     bench.stop.abort();
     await running;
+  });
+
+  test("takes a set at once where one is wanted, and another one for that after an hour", async () => {
+    const bench = new Bench();
+    bench.wanted = "no good set is there";
+    const running = bench.loop.run(bench.stop.signal);
+    await bench.until("set taken");
+    for (let i = 0; i < 10; i++) await new Promise(setImmediate);
+    assert.deepEqual([bench.sets.length, bench.expiries], [1, 0]);
+    assert.equal(bench.loop.wanted, "no good set is there");
+    bench.nowMs += 61 * 60_000;
+    while (bench.sets.length < 2) await new Promise(setImmediate);
+    bench.wanted = undefined;
+    await bench.until("expired");
+    bench.stop.abort();
+    await running;
+    assert.equal(bench.loop.wanted, undefined);
+    assert.equal(bench.events.filter(({ kind }) => kind === "set wanted").length, 1);
+  });
+
+  test("looks again when its clock was set back behind the newest set", async () => {
+    const bench = new Bench();
+    const rightMs = bench.nowMs;
+    bench.nowMs += 400 * dayMs;
+    bench.sets.push(bench.nowMs);
+    const running = bench.loop.run(bench.stop.signal);
+    await bench.until("expired");
+    bench.sets.length = 0;
+    bench.wanted = "all are stamped in the future";
+    bench.nowMs = rightMs;
+    await bench.until("set taken");
+    bench.stop.abort();
+    await running;
+    assert.deepEqual(bench.sets, [rightMs]);
+  });
+
+  test("says why nothing expires, and goes on", async () => {
+    const bench = new Bench();
+    bench.sets.push(bench.nowMs);
+    bench.expiryFailure = new Failure("USAGE", "Cannot expire: the clock is ahead");
+    const running = bench.loop.run(bench.stop.signal);
+    await bench.until("expiry failed");
+    assert.equal(bench.loop.expiryFailure?.message, "Cannot expire: the clock is ahead");
+    bench.expiryFailure = undefined;
+    bench.nowMs += 61 * 60_000;
+    await bench.until("expired");
+    assert.equal(bench.loop.expiryFailure, undefined);
+    bench.stop.abort();
+    await running;
+  });
+
+  test("a set by hand that failed is no trouble when the storage works again, or an hour later", async () => {
+    const { signal } = new AbortController();
+    for (const code of ["STORE_FAILED", "SERVER_LOST"] as const) {
+      const bench = new Bench();
+      bench.take = () => Promise.reject(new Failure(code, "Cannot now"));
+      await assert.rejects(bench.loop.take({ kind: "manual" }, signal), { code });
+      assert.deepEqual([bench.loop.trouble?.set, bench.loop.trouble?.ms], ["manual", bench.nowMs]);
+      bench.loop.storageHasWorked();
+      assert.equal(bench.loop.trouble === undefined, code === "STORE_FAILED");
+      bench.nowMs += 61 * 60_000;
+      assert.equal(bench.loop.trouble, undefined);
+    }
   });
 });

@@ -7,14 +7,18 @@
  *   2. Automatic sets of all instances take turns: a machine with many sources does not make them fork
  *      at once, and has its own bandwidth for one. Who asks for a set by hand does not wait for that.
  *   3. What failed is tried again, later each time, until a set is there: a moment is not skipped.
- *   4. Nothing expires before this session has seen a good set. It is looked every `expireEveryMs`, and
- *      behind each set; what a set makes superfluous often goes later, when the log behind it is there.
+ *   4. Nothing expires before this session has seen a good set, nor while one is wanted at once. It is looked
+ *      every `expireEveryMs`, and behind each set; what a set makes superfluous often goes later, when the log behind it is there.
+ *   5. A set that is wanted at once (sets-seen.ts) is taken at once, where the policy has sets taken at all; and another
+ *      one for the same reason after `wantedEveryMs`: where a set does not help, a source does not pay for it.
+ *   6. No time that a clock told which was set back since holds anything up.
  */
 import type { SetManifest } from "../archive/backup-set.ts";
 import type { Expired } from "../archive/expire.ts";
 import type { Clock } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
 import { type BackupPolicy, dueAt, isDue } from "./schedule.ts";
+import { clockSlackMs, type SetsSeen } from "./sets-seen.ts";
 import { pause, type Turns, toFailure } from "./supervise.ts";
 
 export type SetRequest = {
@@ -25,6 +29,7 @@ export type SetRequest = {
 
 /** What happened, and for what; for a log line each. */
 export type BackupEvent =
+  | { readonly kind: "set wanted"; readonly why: string }
   | { readonly kind: "set begins"; readonly set: SetRequest["kind"] }
   | {
       readonly kind: "set taken";
@@ -48,8 +53,8 @@ export type BackupLoopOptions = {
     signal: AbortSignal,
     onProgress: (progress: unknown) => void,
   ) => Promise<SetManifest>;
-  /** When the newest good set was begun, by our clock; undefined where there is none. @throws Failure */
-  readonly newestGoodMs: (signal: AbortSignal) => Promise<number | undefined>;
+  /** @throws Failure where it cannot be told which sets there are */
+  readonly look: (signal: AbortSignal) => Promise<SetsSeen>;
   /** Lets go of what the policy does not keep. @throws Failure */
   readonly expire: (signal: AbortSignal) => Promise<Expired>;
   /** How often it is looked whether a set is due. */
@@ -57,11 +62,23 @@ export type BackupLoopOptions = {
 };
 
 const defaultLookEveryMs = 15_000;
+/** Sets that were seen may be lost behind our back. */
+const lookAgainMs = 15 * 60_000;
 const expireEveryMs = 60 * 60_000;
+const wantedEveryMs = 60 * 60_000;
+/** Whoever asked for a set was told that it failed: `status` says so for a while. */
+const failureShownMs = 60 * 60_000;
 const firstRetryMs = 60_000;
 const longestRetryMs = 30 * 60_000;
 
 export type RunningSet = { readonly request: SetRequest; readonly sinceMs: number };
+
+/** Why the last set was not taken, and when that was. */
+export type SetTrouble = {
+  readonly failure: Failure;
+  readonly set: SetRequest["kind"];
+  readonly ms: number;
+};
 
 export class BackupLoop {
   readonly #options: BackupLoopOptions;
@@ -69,8 +86,11 @@ export class BackupLoop {
   #retryAtMs = 0;
   #retryMs = firstRetryMs;
   #expiredAtMs: number | undefined;
-  #newestGoodMs: number | undefined;
-  #failure: Failure | undefined;
+  #seen: SetsSeen = { newestGoodMs: undefined, wanted: undefined, isSure: false };
+  #lookedMs: number | undefined;
+  #wantedTakenMs: number | undefined;
+  #trouble: SetTrouble | undefined;
+  #expiryFailure: Failure | undefined;
 
   constructor(options: BackupLoopOptions) {
     this.#options = options;
@@ -81,47 +101,99 @@ export class BackupLoop {
   }
 
   get newestGoodMs(): number | undefined {
-    return this.#newestGoodMs;
+    return this.#seen.newestGoodMs;
   }
 
-  /** Why the last attempt failed. */
-  get failure(): Failure | undefined {
-    return this.#failure;
+  /** Why a set is wanted at once. */
+  get wanted(): string | undefined {
+    return this.#seen.wanted;
+  }
+
+  /** Until a set is there; of one that somebody has asked for, at most `failureShownMs`. */
+  get trouble(): SetTrouble | undefined {
+    const trouble = this.#trouble;
+    if (trouble === undefined || trouble.set === "automatic") return trouble;
+    const isOld = Math.abs(this.#options.clock.now() - trouble.ms) >= failureShownMs;
+    return isOld ? undefined : trouble;
+  }
+
+  /** Why nothing expires. */
+  get expiryFailure(): Failure | undefined {
+    return this.#expiryFailure;
   }
 
   /** When the policy wants the next one. */
   get nextMs(): number | undefined {
     const { policy, instance, clock } = this.#options;
     if (policy === undefined) return undefined;
-    const due = dueAt(policy, instance, clock.now());
-    return isDue(due, this.#newestGoodMs) ? due.lastMs : due.nextMs;
+    const nowMs = clock.now();
+    if (this.#isWantedNow(nowMs)) return nowMs;
+    const due = dueAt(policy, instance, nowMs);
+    return isDue(due, this.newestGoodMs) ? due.lastMs : due.nextMs;
   }
 
-  /** Until the signal is given. @throws Failure where it cannot be told which sets there are */
+  /** Says that the storage has taken something. What failed there by hand before is of no concern now. */
+  storageHasWorked(): void {
+    const { failure, set } = this.#trouble ?? {};
+    if (set !== "automatic" && failure?.code.startsWith("STORE_")) this.#trouble = undefined;
+  }
+
+  /** Until the signal is given. @throws Failure where it cannot be told at first which sets there are */
   async run(signal: AbortSignal): Promise<void> {
-    const { policy, instance, clock, lookEveryMs = defaultLookEveryMs } = this.#options;
-    let mustLook = true;
+    const { clock, lookEveryMs = defaultLookEveryMs } = this.#options;
     while (!signal.aborted) {
       const nowMs = clock.now();
-      if (mustLook) this.#newestGoodMs = await this.#options.newestGoodMs(signal);
-      mustLook = this.#newestGoodMs === undefined;
-      const due = policy && dueAt(policy, instance, nowMs);
-      const isTime = due !== undefined && isDue(due, this.#newestGoodMs);
-      if (isTime && nowMs >= this.#retryAtMs && this.#running === undefined) {
+      if (this.#mustLook(nowMs)) await this.#look(signal);
+      if (this.#isTime(nowMs) && this.#running === undefined) {
         // Somebody else's may have come meanwhile.
-        this.#newestGoodMs = await this.#options.newestGoodMs(signal);
-        if (isDue(due, this.#newestGoodMs)) await this.#takeInTurn(signal);
+        const isSure = await this.#look(signal);
+        if (isSure && this.#isTime(nowMs)) await this.#takeInTurn(signal);
       }
       await this.#expireIfDue(signal);
       await pause(lookEveryMs, signal);
     }
   }
 
+  #mustLook(nowMs: number): boolean {
+    const { newestGoodMs, wanted, isSure } = this.#seen;
+    if (newestGoodMs === undefined || wanted !== undefined || !isSure) return true;
+    return newestGoodMs > nowMs + clockSlackMs || isPast(this.#lookedMs, lookAgainMs, nowMs);
+  }
+
+  /** False: it cannot be told now, and what was seen before counts. @throws Failure the first time */
+  async #look(signal: AbortSignal): Promise<boolean> {
+    const { clock, onEvent } = this.#options;
+    const { wanted } = this.#seen;
+    try {
+      this.#seen = await this.#options.look(signal);
+    } catch (error) {
+      if (this.#lookedMs === undefined || !(error instanceof Failure)) throw error;
+      return false;
+    }
+    this.#lookedMs = clock.now();
+    const why = this.#seen.wanted;
+    if (why !== undefined && why !== wanted) onEvent({ kind: "set wanted", why });
+    return true;
+  }
+
+  #isTime(nowMs: number): boolean {
+    const { policy, instance } = this.#options;
+    const waitMs = this.#retryAtMs - nowMs;
+    if (policy === undefined || (waitMs > 0 && waitMs <= longestRetryMs)) return false;
+    return this.#isWantedNow(nowMs) || isDue(dueAt(policy, instance, nowMs), this.newestGoodMs);
+  }
+
+  #isWantedNow(nowMs: number): boolean {
+    return this.wanted !== undefined && isPast(this.#wantedTakenMs, wantedEveryMs, nowMs);
+  }
+
   async #takeInTurn(signal: AbortSignal): Promise<void> {
     const { turns, clock } = this.#options;
     try {
       using _turn = await turns.take(signal);
+      const { wanted } = this;
       await this.take({ kind: "automatic" }, signal);
+      if (wanted !== undefined) this.#wantedTakenMs = clock.now();
       this.#retryMs = firstRetryMs;
       this.#retryAtMs = 0;
     } catch (error) {
@@ -145,15 +217,15 @@ export class BackupLoop {
     onEvent({ kind: "set begins", set: request.kind });
     try {
       const manifest = await this.#options.take(request, signal, onProgress);
-      this.#failure = undefined;
-      this.#newestGoodMs = Math.max(this.#newestGoodMs ?? 0, manifest.startedMs);
+      this.#trouble = undefined;
+      this.#seen = { ...this.#seen, newestGoodMs: manifest.startedMs };
       const { set, startedMs, endedMs, snapshot } = manifest;
       const tookMs = endedMs - startedMs;
       onEvent({ kind: "set taken", set, rawBytes: snapshot.rawBytes, tookMs });
       this.#expiredAtMs = undefined;
       return manifest;
     } catch (error) {
-      this.#failure = toFailure(error);
+      this.#trouble = { failure: toFailure(error), set: request.kind, ms: clock.now() };
       throw error;
     } finally {
       this.#running = undefined;
@@ -162,18 +234,25 @@ export class BackupLoop {
 
   async #expireIfDue(signal: AbortSignal): Promise<void> {
     const { clock, onEvent } = this.#options;
-    const since = this.#expiredAtMs;
-    if (signal.aborted || this.#newestGoodMs === undefined) return;
-    if (since !== undefined && Math.abs(clock.now() - since) < expireEveryMs) return;
+    const { newestGoodMs, wanted } = this.#seen;
+    if (signal.aborted || newestGoodMs === undefined || wanted !== undefined) return;
+    if (!isPast(this.#expiredAtMs, expireEveryMs, clock.now())) return;
     this.#expiredAtMs = clock.now();
     try {
       const expired = await this.#options.expire(signal);
+      this.#expiryFailure = undefined;
       if (expired.sets > 0 || expired.pieces > 0) onEvent({ kind: "expired", ...expired });
     } catch (error) {
       if (signal.aborted) return;
-      onEvent({ kind: "expiry failed", failure: toFailure(error) });
+      this.#expiryFailure = toFailure(error);
+      onEvent({ kind: "expiry failed", failure: this.#expiryFailure });
     }
   }
+}
+
+/** A clock that was set back makes it past as well. */
+function isPast(sinceMs: number | undefined, spanMs: number, nowMs: number): boolean {
+  return sinceMs === undefined || Math.abs(nowMs - sinceMs) >= spanMs;
 }
 
 function busy(instance: string, { request, sinceMs }: RunningSet): Failure {

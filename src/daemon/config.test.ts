@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { mkdirSync, symlinkSync } from "node:fs";
+import { join } from "node:path";
 import { suite, test } from "node:test";
 import fc from "fast-check";
+import { temporaryFolder } from "../../test/support/folder.ts";
 import { Failure } from "../base/errors.ts";
 import { instanceOf, isCluster, parseConfig, shardConfig } from "./config.ts";
 import { exampleConfig } from "./example.ts";
@@ -116,6 +119,35 @@ suite("parseConfig()", () => {
     assert.match(refusal(db1("repository: other")), /repository "other", and there are only main/);
     const none = `${head}  second: {address: b}\ninstances: {a: {source: "redis://a"}}`;
     assert.match(refusal(none), /names no repository, and there are 2/);
+  });
+
+  test("says how long an instance may be without a set", () => {
+    const gapOf = (days: string) =>
+      instanceOf(parseConfig(db1(`backup: {days: ${days}}`), path), "db1").retention.setEveryDays;
+    assert.deepEqual(["daily", "[monday]", "[tue, sat]", "[sunday, monday]"].map(gapOf), [
+      ...[1, 7, 4, 6],
+    ]);
+  });
+
+  test("refuses one spool in another, and two names of one folder", () => {
+    const config = (a: string, b: string) =>
+      `${head}instances:\n  a: {source: "redis://a", spool: ${a}}\n  b: {source: "redis://b", spool: ${b}}\n`;
+    assert.match(refusal(config("s/t", "s/t/u")), /instances\.b has its spool in the spool of a/);
+    assert.match(refusal(config("s/t/u", "s")), /instances\.b has the spool of a in its own/);
+    parseConfig(config("s/t", "s/tu"), path);
+    using folder = temporaryFolder();
+    const file = join(folder.path, "tidemark.yaml");
+    mkdirSync(join(folder.path, "real"));
+    symlinkSync("real", join(folder.path, "link"));
+    const refused = (a: string, b: string, message: RegExp) =>
+      assert.throws(() => parseConfig(config(a, b), file), { code: "USAGE", message });
+    refused("real", "link", /has the spool of a: give each its own/);
+    refused("real/x", "link/x", /has the spool of a: give each its own/);
+    refused("link", "real/x/y", /has its spool in the spool of a/);
+    const inRepository = config("link/x", "other").replace("/backups", "./real");
+    assert.throws(() => parseConfig(inRepository, file), {
+      message: /in the folder of repository/,
+    });
   });
 
   test("refuses a spool in a repository, and a repository in a spool", () => {

@@ -18,8 +18,8 @@
  * REJECTED. Interpolating the environment into any value: a file that means something else in
  * each shell, with errors that name no line.
  */
-import { existsSync, readFileSync, statSync } from "node:fs";
-import { dirname, join, resolve, sep } from "node:path";
+import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { dirname, join, relative, resolve, sep } from "node:path";
 import { maxShardKeyChars, shardInstance } from "../archive/cluster-slots.ts";
 import { isInstanceName } from "../archive/layout.ts";
 import { checkPolicy, type RetentionPolicy } from "../archive/retention.ts";
@@ -36,7 +36,7 @@ import {
   type RepositoryFields,
   type SecretFields,
 } from "./config-schema.ts";
-import type { BackupPolicy } from "./schedule.ts";
+import { type BackupPolicy, type Weekday, weekdays } from "./schedule.ts";
 import { maxConfigBytes, nearest, parseYaml } from "./yaml-file.ts";
 
 export const configName = "tidemark.yaml";
@@ -147,13 +147,38 @@ export function parseConfig(text: string, path: string): Config {
       const most = maxInstanceChars - maxShardKeyChars - 1;
       throw wrong(where, `is too long a name for a cluster: ${most} characters are the most`);
     }
-    const other = spools.get(instance.spool);
-    if (other !== undefined) throw wrong(where, `has the spool of ${other}: give each its own`);
-    spools.set(instance.spool, name);
-    mustBeApart(instance.spool, repositories, where);
+    const spool = realOf(instance.spool);
+    mustBeAlone(spool, spools, where);
+    spools.set(spool, name);
+    mustBeApart(spool, repositories, where);
     instances.set(name, instance);
   }
   return { path: resolve(path), repositories, instances };
+}
+
+/** One folder for two, however it is named, or one in the other. @throws Failure USAGE */
+function mustBeAlone(spool: string, spools: ReadonlyMap<string, string>, where: string): void {
+  for (const [other, name] of spools) {
+    if (other === spool) throw wrong(where, `has the spool of ${name}: give each its own`);
+    if (isWithin(spool, other)) {
+      throw wrong(where, `has its spool in the spool of ${name}: put it elsewhere`);
+    }
+    if (isWithin(other, spool)) {
+      throw wrong(where, `has the spool of ${name} in its own: put it elsewhere`);
+    }
+  }
+}
+
+/** Where a path leads, as far as it is there: what is not is made there. */
+function realOf(path: string): string {
+  for (let there = path; ; there = dirname(there)) {
+    try {
+      return join(realpathSync(there), relative(there, path));
+    } catch {
+      // It is not there, or may not be seen: who opens it says so.
+      if (dirname(there) === there) return path;
+    }
+  }
 }
 
 /** Each would take the other's files for its own, or for damage. @throws Failure USAGE */
@@ -165,10 +190,11 @@ function mustBeApart(
   for (const [name, { address }] of repositories) {
     const place = parseStoreAddress(address);
     if (place.kind !== "directory") continue;
-    if (isWithin(spool, place.path)) {
+    const folder = realOf(place.path);
+    if (isWithin(spool, folder)) {
       throw wrong(where, `has its spool in the folder of repository ${name}: put it elsewhere`);
     }
-    if (isWithin(place.path, spool)) {
+    if (isWithin(folder, spool)) {
       throw wrong(where, `has repository ${name} in the folder of its spool: put it elsewhere`);
     }
   }
@@ -262,6 +288,7 @@ function toPolicy(
     keepWeekly: backup.keep_weekly,
     keepMonthly: backup.keep_monthly,
     logWindowDays: fields.log_window / dayMs,
+    setEveryDays: longestGap(backup.days),
   };
   checked(where, () => checkPolicy(retention));
   return {
@@ -270,6 +297,13 @@ function toPolicy(
       : undefined,
     retention,
   };
+}
+
+/** In days, from one of these weekdays to the next. */
+function longestGap(days: readonly Weekday[]): number {
+  const numbers = days.map((day) => weekdays.indexOf(day)).sort((a, b) => a - b);
+  const gaps = numbers.map((number, i) => number - (numbers[i - 1] ?? (numbers.at(-1) ?? 0) - 7));
+  return Math.max(1, ...gaps);
 }
 
 function chooseRepository(

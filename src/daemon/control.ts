@@ -134,19 +134,24 @@ function parseRequest(text: string): Request {
 /**
  * Asks the daemon that has the spool. Undefined where none runs.
  *
- * @throws Failure as the daemon says it; SERVER_LOST where it went away meanwhile
+ * The signal ends the waiting; what was asked for goes on.
+ *
+ * @throws Failure as the daemon says it; SERVER_LOST where it went away meanwhile, or the signal said so
  */
 export async function askDaemon(
   folder: string,
   asked: Request,
   onProgress: (progress: unknown) => void = () => {},
+  signal?: AbortSignal,
 ): Promise<{ readonly done: unknown } | undefined> {
   const path = join(folder, socketName);
-  const socket = connect(path);
+  const socket = connect({ path, ...(signal && { signal }) });
   const opened = Promise.withResolvers<boolean>();
   socket.once("connect", () => opened.resolve(true));
   socket.once("error", () => opened.resolve(false));
-  if (!(await opened.promise)) return undefined;
+  const isOpen = await opened.promise;
+  signal?.throwIfAborted();
+  if (!isOpen) return undefined;
   socket.on("error", () => {});
   socket.write(`${JSON.stringify(asked)}\n`);
   try {

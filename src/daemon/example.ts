@@ -8,7 +8,8 @@ repositories:
   main:
     address: ${JSON.stringify(repository)}   # a folder, or s3://BUCKET/PREFIX?endpoint=URL&region=NAME&path-style=true
     # level: 3                   # of zstd, 1 to 19
-    # encryption:                # what leaves this machine is encrypted before
+    # encryption:                # snapshots and logs are encrypted before they leave this machine; plain stay
+    #                            # names, times, sizes, notes, addresses of sources, numbers of keys, sums of snapshots
     #   id: key-2026             # stands in each object, to tell which key it takes
     #   key: {file: /etc/tidemark/key}   # 32 bytes as 64 hexadecimal digits: openssl rand -hex 32
     #   older:                   # keys that older objects take

@@ -5,6 +5,7 @@ import { appendBatch, takeBase } from "../../test/archive/shipping.ts";
 import { until } from "../../test/link/until.ts";
 import { temporaryFolder } from "../../test/support/folder.ts";
 import { readCatalogue } from "../archive/catalogue.ts";
+import { setName, setObject } from "../archive/layout.ts";
 import { initRepository } from "../archive/repository.ts";
 import { systemClock } from "../base/clock.ts";
 import { Topology } from "../link/topology.ts";
@@ -18,6 +19,7 @@ import { expireGoneShards } from "./gone-shards.ts";
 import { Turns } from "./supervise.ts";
 
 const key = "0f".repeat(20);
+const other = "1e".repeat(20);
 const dayMs = 86_400_000;
 
 function configOf(folder: string): InstanceConfig {
@@ -97,9 +99,9 @@ suite("A shard that is gone", () => {
     const running = expireGoneShards(
       {
         ...{ config, clock, lookEveryMs: 20, onEvent: (event) => events.push(event) },
-        isHere: () => {
+        isHere: (shard) => {
           looks++;
-          return isHere;
+          return isHere || shard === other;
         },
       },
       stop.signal,
@@ -108,11 +110,17 @@ suite("A shard that is gone", () => {
       await until("it has looked", async () => looks > 2);
       assert.equal(await count(), 2, "who records it lets it go");
       isHere = false;
-      await until("it is told", async () => events.length > 0);
-      assert.deepEqual(
-        events.map((event) => event.kind === "expired" && event.sets),
-        [1],
-      );
+      await until("it doubts its clock", async () => events.length > 0);
+      const [first] = events;
+      assert.equal(first?.kind === "expiry failed" && first.failure.code, "CLOCK_DOUBTED");
+      // A shard that is here was archived today, and yesterday.
+      for (const days of [0, 1]) {
+        const set = setName(clock.now() - days * dayMs - 60_000, "00aa");
+        await store.put(setObject(`shop.${other}`, set, "manifest"), new Uint8Array());
+      }
+      await until("it is told", async () => events.some(({ kind }) => kind === "expired"));
+      const expired = events.find(({ kind }) => kind === "expired");
+      assert.equal(expired?.kind === "expired" && expired.sets, 1);
       assert.equal(await count(), 1, "the newest stays");
     } finally {
       stop.abort();

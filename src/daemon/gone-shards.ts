@@ -3,12 +3,15 @@
  *
  * WHY. What is recorded has an archive beside it that expires its sets and its log. A shard that is gone has none,
  * and without this its history would stay for ever. Its newest set stays, as that of any instance does.
+ *
+ * THE CLOCK. An archive that has slept speaks against this machine's clock (retention.ts), and that of a shard that is
+ * gone sleeps for ever. So the shards that are here are asked: one whose archive bears the clock out is enough.
  */
 import { listInstances, readCatalogue } from "../archive/catalogue.ts";
 import { parseShardInstance } from "../archive/cluster-slots.ts";
 import { applyExpiry } from "../archive/expire.ts";
 import { Lease } from "../archive/lease.ts";
-import { type ExpiryPlan, planExpiry } from "../archive/retention.ts";
+import { doubtOf, type ExpiryPlan, planExpiry } from "../archive/retention.ts";
 import type { Clock } from "../base/clock.ts";
 import type { BackupEvent } from "./backup-loop.ts";
 import type { InstanceConfig } from "./config.ts";
@@ -34,15 +37,35 @@ export async function expireGoneShards(options: Options, signal: AbortSignal): P
     if (signal.aborted) return;
     try {
       await using repository = await openConfigured(config.repository, { signal });
+      const gone: Gone[] = [];
+      const here: string[] = [];
       for (const instance of await listInstances(repository.store)) {
         const shard = parseShardInstance(instance);
-        if (shard?.cluster !== config.name || isHere(shard.key)) continue;
-        await expireShard(options, { repository, instance, shard: shard.key }, signal);
+        if (shard?.cluster !== config.name) continue;
+        if (isHere(shard.key)) here.push(instance);
+        else gone.push({ repository, instance, shard: shard.key });
       }
+      const trustsClock =
+        gone.length > 0 && (await isClockRight(options, repository, here, signal));
+      for (const each of gone) await expireShard(options, each, { trustsClock, signal });
     } catch (error) {
       if (!signal.aborted) onEvent({ kind: "expiry failed", failure: toFailure(error) });
     }
   }
+}
+
+async function isClockRight(
+  { config, clock }: Options,
+  { store }: OpenRepository,
+  here: readonly string[],
+  signal: AbortSignal,
+): Promise<boolean> {
+  for (const instance of here) {
+    const catalogue = await readCatalogue(store, instance, { signal });
+    const hasAny = catalogue.sets.length + catalogue.lines.length > 0;
+    if (hasAny && doubtOf(catalogue, clock.now(), config.retention) === undefined) return true;
+  }
+  return false;
 }
 
 type Gone = {
@@ -54,20 +77,20 @@ type Gone = {
 async function expireShard(
   { config, clock, onEvent }: Options,
   { repository, instance, shard }: Gone,
-  signal: AbortSignal,
+  { trustsClock, signal }: { readonly trustsClock: boolean; readonly signal: AbortSignal },
 ): Promise<void> {
   try {
     const catalogue = await readCatalogue(repository.store, instance, { signal });
     const plan = planExpiry(catalogue, config.retention, clock.now());
-    if (isEmpty(plan)) return;
+    if (hasNothing(plan)) return;
     await using lease = await Lease.acquire(repository, instance, { owner: "tidemark up", signal });
-    const expired = await applyExpiry(repository, plan, lease, { signal });
+    const expired = await applyExpiry(repository, plan, lease, { trustsClock, signal });
     onEvent({ kind: "expired", ...expired, shard });
   } catch (error) {
     if (!signal.aborted) onEvent({ kind: "expiry failed", failure: toFailure(error), shard });
   }
 }
 
-function isEmpty({ sets, pieces, leftovers }: ExpiryPlan): boolean {
+function hasNothing({ sets, pieces, leftovers }: ExpiryPlan): boolean {
   return sets.every(({ reasons }) => reasons.length > 0) && pieces.length + leftovers.length === 0;
 }

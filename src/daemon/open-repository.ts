@@ -24,14 +24,16 @@ export async function openConfigured(
   { address, key, olderKeys, level }: RepositoryConfig,
   options: OpenOptions = {},
 ): Promise<OpenRepository> {
-  const ids = key === undefined ? olderKeys : [key, ...olderKeys];
-  const known = new Map<string, Uint8Array>();
-  for (const { id, key: secret } of ids) known.set(id, await readKey(secret, options.signal));
-  const own = key && known.get(key.id);
+  const own = key && { id: key.id, key: await readKey(key.key, options.signal) };
+  // Several may have one id: which of them it is, the repository tells.
+  const known = new Map<string, Uint8Array[]>();
+  for (const { id, key: secret } of olderKeys) {
+    known.set(id, [...(known.get(id) ?? []), await readKey(secret, options.signal)]);
+  }
   return await open(address, {
     ...options,
     keys: (id) => known.get(id),
-    ...(key && own && { key: { id: key.id, key: own } }),
+    ...(own && { key: own }),
     ...(level !== undefined && { level }),
   });
 }

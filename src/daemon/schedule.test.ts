@@ -80,7 +80,7 @@ suite("dueAt()", () => {
   });
 });
 
-test("isDue() asks for one set after any number of missed moments, and for none before the first", () => {
+test("isDue() asks for one set after any number of missed moments, and for none where none is known of", () => {
   const now = at("2026-11-22T10:00:00Z");
   const due = dueAt(daily, "db1", now);
   assert.equal(isDue(due, now - 10 * days), true);

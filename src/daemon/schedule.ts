@@ -59,8 +59,8 @@ export function dueAt(policy: BackupPolicy, instance: string, nowMs: number): Du
 }
 
 /**
- * Whether a set is due: none has been taken since the last moment. An instance that has none at all
- * gets its first with the log's base, and is not due before its policy says so.
+ * Whether a set is due: none has been taken since the last moment. Of an instance that has none at all, the
+ * policy alone cannot tell: its base may be on its way, or all sets be lost. That is sets-seen.ts.
  */
 export function isDue(due: Due, newestSetMs: number | undefined): boolean {
   return newestSetMs !== undefined && due.lastMs !== undefined && newestSetMs < due.lastMs;

@@ -139,7 +139,10 @@ suite("Connection.open() says why it cannot connect", () => {
     // It takes the connection and never speaks TLS.
     await using server = await FakeServer.start((peer) => peer.gone());
     const open = Connection.open(server.endpoint, { tls: {}, connectTimeoutMs: 30 });
-    await assert.rejects(open, { code: "SERVER_UNREACHABLE", message: /no answer within 0.03 s/ });
+    await assert.rejects(open, {
+      ...{ code: "SERVER_UNREACHABLE", message: /no answer within 0.03 s/ },
+      hint: /speaks no TLS, write redis:/,
+    });
   });
 
   const refusals: [line: string, code: string, hint: RegExp][] = [

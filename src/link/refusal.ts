@@ -69,6 +69,11 @@ function refusalByText(request: string, said: string, message: string): Failure 
     }
     return denied(passwordHint);
   }
+  if (/cluster support disabled/i.test(said)) {
+    return new Failure("USAGE", message, {
+      hint: "It is no node of a cluster: write redis:// for cluster://.",
+    });
+  }
   const isReplication = request === "PSYNC" || request === "REPLCONF";
   if (isReplication) return new Failure("REPLICATION_REFUSED", message, { hint: managedHint });
   if (/unknown (sub)?command/i.test(said)) return denied("The server has it renamed or hidden.");

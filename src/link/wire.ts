@@ -64,8 +64,10 @@ export class Wire {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const abort = () => reject(wire.#aborted(signal));
     const late = setTimeout(() => {
+      // Connected, and nobody answers the first words of TLS.
+      const isPlain = tls !== undefined && wire.#socket?.connecting === false;
       const found = `no answer within ${connectTimeoutMs / 1000} s`;
-      reject(wire.#unreachable(found, "Check the address, the network and firewalls in between."));
+      reject(wire.#unreachable(found, isPlain ? noTlsHint : network));
     }, connectTimeoutMs);
     signal?.addEventListener("abort", abort, { once: true });
     try {
@@ -184,6 +186,7 @@ export class Wire {
 
 // Why a server may hang up before it has said a word.
 const tlsHint = "If the server wants a client certificate it trusts: --cert FILE --key FILE.";
+const noTlsHint = "If the port speaks no TLS, write redis:// for rediss://.";
 const plainHint = "If the port speaks TLS, write rediss:// for redis://.";
 
 const isDown = "Check that the server runs, and that it listens on this address and port.";

@@ -106,6 +106,9 @@ export class Recorder {
   #link: ReplicaLink | undefined;
   #version = "";
   #source = "";
+  /** Why the log is not to be gone on with; the next session takes a base. */
+  #newBaseReason: string | undefined;
+  #endSession: (failure: Failure) => void = () => {};
 
   constructor(options: RecorderOptions) {
     this.#options = options;
@@ -133,6 +136,12 @@ export class Recorder {
   /** What the source says it is, "valkey 9.1.2"; "" before it was asked. */
   get sourceVersion(): string {
     return this.#version;
+  }
+
+  /** Ends the log in the spool: a new base is taken as soon as the source can be reached. */
+  takeNewBase(reason: string): void {
+    this.#newBaseReason = reason;
+    this.#endSession(new Failure("SERVER_LOST", `Cannot go on with this stream: ${reason}`));
   }
 
   /** To be called when the spool has written or synced: who waits for that is answered at once. */
@@ -187,14 +196,17 @@ export class Recorder {
     await using link = await ReplicaLink.open(endpoint, { ...connect, signal });
 
     const end = (failure: Failure) => ended.abort(failure);
+    this.#endSession = end;
     const beside = [this.#tend(link, control, signal, end)];
     try {
-      const from = await this.#findStart(control);
+      const asked = this.#newBaseReason;
+      const from = asked === undefined ? await this.#findStart(control) : undefined;
       const start = await link.start(from);
       let database = spool.database ?? 0;
       if (start.kind === "full") {
-        const reason = from ? "the source cannot go on from where the log ends" : "the first base";
-        database = await this.#takeBase(link, start.position, reason);
+        const usual = from ? "the source cannot go on from where the log ends" : "the first base";
+        database = await this.#takeBase(link, start.position, asked ?? usual);
+        this.#newBaseReason = undefined;
       } else {
         await this.#goOn(start.position);
         this.#hasContinued = true;

@@ -18,6 +18,7 @@
  *   1. Until all shards are written and synced, they are in `shards.incomplete`. The last step is one rename.
  *   2. Nothing that is in the folder is replaced or removed but what an interrupted restore left.
  */
+import { strict as assert } from "node:assert";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
@@ -33,9 +34,15 @@ import {
   slotsUnderWay,
 } from "./cluster-plan.ts";
 import { rangesOf, slotRules } from "./cluster-rules.ts";
-import { type FolderOptions, quoteArgument, restoreToFolder } from "./restore-folder.ts";
+import {
+  type FolderOptions,
+  mustBeFolder,
+  quoteArgument,
+  restoreToFolder,
+} from "./restore-folder.ts";
 import type { ArchiveView } from "./restore-locate.ts";
 import type { RestoreProgress } from "./restore-progress.ts";
+import { later, type Versions } from "./server-needs.ts";
 
 export type ClusterFolderOptions = Omit<FolderOptions, "pipe" | "snapshot"> & {
   /** Of the first shard's server; the others' follow. */
@@ -56,6 +63,8 @@ export type RestoredClusterFolder = {
   /** What starts the servers and joins them, for people. */
   readonly commands: readonly string[];
   readonly rawBytes: number;
+  /** From which versions on servers load all shards. */
+  readonly least: Versions;
   readonly dropped: ReadonlyMap<string, number>;
   readonly notes: readonly string[];
 };
@@ -87,6 +96,7 @@ export async function restoreClusterToFolders(
   const notes: string[] = [];
   let doneBytes = 0;
   let program = "redis-server";
+  let least: Versions | undefined;
   for (const [number, { key, plan: own }] of plan.shards.entries()) {
     const path = join(beginning, key);
     const restored = await restoreToFolder(view, own, path, {
@@ -96,11 +106,13 @@ export async function restoreClusterToFolders(
     await writeSmall(disk, join(path, "nodes.conf"), nodesConf(nodes, number, plan));
     await disk.syncFolder(path);
     doneBytes += own.rawBytes;
+    least = later(least ?? restored.least, restored.least);
     for (const [what, count] of restored.dropped)
       dropped.set(what, (dropped.get(what) ?? 0) + count);
     notes.push(...restored.notes.map((note) => `${own.instance}: ${note}`));
     if (capabilities[restored.target].family === "valkey") program = "valkey-server";
   }
+  assert(least !== undefined, "A cluster has a shard");
   await publishShards(disk, folder);
   unfinished.move();
   const shards = nodes.map(({ key, port: own, slots }): RestoredShard => {
@@ -109,7 +121,7 @@ export async function restoreClusterToFolders(
     return { key, folder: path, port: own, slots, serverArguments };
   });
   return {
-    ...{ folder, shards, dropped },
+    ...{ folder, shards, least, dropped },
     commands: commandsOf(program, shards),
     rawBytes: plan.rawBytes,
     notes: [...notes, ...noteUnderWay(plan)],
@@ -131,11 +143,14 @@ export function checkPorts(port: number, count: number): void {
 
 /** Makes the folder for shards that are not whole yet. @throws Failure FILE_EXISTS */
 export async function beginShards(disk: Disk, folder: string): Promise<string> {
+  mustBeFolder(folder);
   await disk.makeFolder(folder);
   const strange = (await disk.list(folder)).find((each) => each !== incomplete);
   if (strange !== undefined) {
     const found = `it is not empty: it has "${strange}"`;
-    throw new Failure("FILE_EXISTS", `Cannot restore into "${folder}": ${found}`);
+    throw new Failure("FILE_EXISTS", `Cannot restore into "${folder}": ${found}`, {
+      hint: "Name one that is empty, or that is not there yet.",
+    });
   }
   const path = join(folder, incomplete);
   await rm(path, { recursive: true, force: true });

@@ -12,8 +12,12 @@ import type { RestoreTarget } from "./target.ts";
 
 const startMs = 1_700_000_000_000;
 
-/** A log with a command at each of some seconds. */
-async function shard(key: string, commands: Readonly<Record<number, string>>): Promise<Archived> {
+/** A log with a command at each of some seconds; and another one beside it, where `archived` has one. */
+async function shard(
+  key: string,
+  commands: Readonly<Record<number, string>>,
+  archived = new Archived(`${clusterName}.${key}`),
+): Promise<Archived> {
   const [first = 0] = Object.keys(commands).map(Number);
   const base = { replicationId, offset: 0, ms: startMs + 1000 * first };
   const writer = new LogWriter();
@@ -26,7 +30,6 @@ async function shard(key: string, commands: Readonly<Record<number, string>>): P
     offset += writer.length - before;
     writer.seal({ replicationId, offset }, startMs + 1000 * Number(second));
   }
-  const archived = new Archived(`${clusterName}.${key}`);
   await archived.addLog(Uint8Array.from(writer.take()), base);
   await archived.addSet(makeRdb(0), base, { kind: "base" });
   return archived;
@@ -100,6 +103,15 @@ suite("planCluster()", () => {
   test("takes the earliest end of its shards' windows for the latest moment", async () => {
     const found = (await plan({ kind: "latest" })) as ClusterPlan;
     assert.equal(found.ms, startMs + 90_000);
+  });
+
+  test("goes to the end that they have in common, where a shard has a log within another one's time", async () => {
+    const logs = { 0: "SET a 1", 50: "SET a 2", 100: "SET a 3" };
+    const a = await shard("a", logs);
+    await shard("a", { 20: "SET a 1", 30: "SET a 2" }, a);
+    const view = viewOf(new Map([[`${clusterName}.a`, a]]), [change(1, { a: [[0, 16_383]] })]);
+    const result = await planCluster(view, clusterName, { kind: "latest" });
+    assert.equal(result.kind === "plan" && result.plan.ms, at(100).ms);
   });
 
   test("refuses a time that not all have, with what they have in common", async () => {

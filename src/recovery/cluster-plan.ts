@@ -173,7 +173,8 @@ class ClusterPlanner {
   async #noteLateEnds(lastMs: number | undefined): Promise<void> {
     if (lastMs === undefined) return;
     for (const key of keysWithSlots(this.#changes.at(-1))) {
-      const toMs = windowsOf(await this.#catalogue(key)).at(-1)?.toMs ?? 0;
+      const ends = windowsOf(await this.#catalogue(key)).map((window) => window.toMs);
+      const toMs = Math.max(0, ...ends);
       if (toMs <= lastMs + farMs) continue;
       this.#notes.push(`${this.#instance(key)} alone can be restored up to ${iso(toMs)}`);
     }
@@ -269,7 +270,7 @@ class ClusterPlanner {
       for (const window of common) {
         const last = windows.at(-1);
         if (last === undefined || last.toMs + 1 < window.fromMs) windows.push(window);
-        else windows[windows.length - 1] = { ...last, toMs: window.toMs };
+        else windows[windows.length - 1] = { ...last, toMs: Math.max(last.toMs, window.toMs) };
       }
     }
     return windows;

@@ -14,11 +14,13 @@ import { Failure } from "../base/errors.ts";
 import type { KeyHead, KeySink } from "../codec/rdb/key-sink.ts";
 import type { RdbEvent } from "../codec/rdb/parts.ts";
 import { RdbReader } from "../codec/rdb/reader.ts";
+import { type Expiring, heldTime, hold, lastFieldMs } from "./restore-held.ts";
 import { isEverything, KeyMatcher, type Selection } from "./selection.ts";
 
 /**
  * What becomes of expiries. `keep`: they stay the times that they are. `shift`: what was left at
- * the moment `fromMs` is left again at `toMs`; what had expired by then is gone. `persist`: none.
+ * the moment `fromMs` is left again at `toMs`; what had expired by then is gone. `persist`: none; what had
+ * expired at `fromMs` is gone. `hold`: put off, for a log to be replayed (restore-held.ts); `release`: what was put off, of fields, moved back.
  */
 export type ExpiryPolicy =
   | { readonly kind: "keep" }
@@ -29,7 +31,9 @@ export type ExpiryPolicy =
       /** Whether the time at which the RDB says it was made, if it does, goes before `fromMs`. */
       readonly orCtime?: boolean;
     }
-  | { readonly kind: "persist" };
+  | { readonly kind: "persist"; readonly fromMs?: number }
+  | { readonly kind: "hold"; readonly only?: "fields" }
+  | { readonly kind: "release" };
 
 export type KeyPipeOptions = {
   readonly selection?: Selection;
@@ -47,7 +51,7 @@ export type KeyPipeCounts = {
   /** Not chosen. */
   readonly skipped: number;
   readonly empty: number;
-  /** Under `shift`: expired at the moment that expiries count from. */
+  /** Under `shift` and `persist`: expired at the moment that expiries count from. */
   readonly expired: number;
   /** Function libraries that were left out: they belong to no key, and keys were chosen. */
   readonly libraries: number;
@@ -156,22 +160,35 @@ export class KeyPipe {
       return;
     }
     this.#head.take(reader, this.#prefix);
-    this.#head.expireAtMs = this.#moved(reader.expireAtMs);
+    const { expireAtMs } = reader;
+    this.#head.expireAtMs = expireAtMs === null ? null : this.#moved(expireAtMs, "keys");
     this.#state = "waiting";
     this.#hasNode = false;
   }
 
   #hasExpired(expireAtMs: number | bigint | null): boolean {
-    if (this.#expiry.kind !== "shift" || expireAtMs === null) return false;
-    return expireAtMs <= this.#expiry.toMs - this.#shiftMs;
+    if (expireAtMs === null) return false;
+    const { kind } = this.#expiry;
+    if (kind === "shift") return expireAtMs <= this.#expiry.toMs - this.#shiftMs;
+    return kind === "persist" && expireAtMs <= (this.#expiry.fromMs ?? Number.NEGATIVE_INFINITY);
   }
 
-  #moved(expireAtMs: number | bigint | null): number | bigint | null {
-    if (expireAtMs === null || this.#expiry.kind === "persist") return null;
-    if (this.#expiry.kind === "keep") return expireAtMs;
-    if (typeof expireAtMs === "number") return expireAtMs + this.#shiftMs;
-    const moved = expireAtMs + BigInt(this.#shiftMs);
-    return moved < lastMs ? moved : lastMs;
+  #moved(expireAtMs: number | bigint, of: Expiring): number | bigint | null {
+    switch (this.#expiry.kind) {
+      case "keep":
+        return expireAtMs;
+      case "persist":
+        return null;
+      case "hold":
+        return of === (this.#expiry.only ?? of) ? hold(expireAtMs, of) : expireAtMs;
+      case "release":
+        return of === "fields" ? (heldTime(expireAtMs, of) ?? expireAtMs) : expireAtMs;
+      case "shift": {
+        if (typeof expireAtMs === "number") return expireAtMs + this.#shiftMs;
+        const moved = expireAtMs + BigInt(this.#shiftMs);
+        return moved < lastMs ? moved : lastMs;
+      }
+    }
   }
 
   #element(event: RdbEvent): void {
@@ -186,9 +203,10 @@ export class KeyPipe {
       return;
     }
     if (event === "field" && parts.fieldExpireAtMs !== -1) {
-      const moved = this.#moved(parts.fieldExpireAtMs);
-      // A field that has expired stays, and may not be moved to before 1970.
-      parts.fieldExpireAtMs = moved === null ? -1 : moved > 0 ? moved : 0;
+      const at = parts.fieldExpireAtMs;
+      // A field that has expired stays, for the server to remove, and may not be moved to before 1970.
+      const moved = this.#hasExpired(at) ? at : this.#moved(at, "fields");
+      parts.fieldExpireAtMs = moved === null ? -1 : fieldTime(moved, at);
     }
     this.#sink.accept(event, parts);
     if (event === "end value" || event === "string") this.#state = "none";
@@ -246,6 +264,12 @@ export class KeyPipe {
     this.#moduleAuxBytes = 0;
     this.#state = "none";
   }
+}
+
+/** Not moved to where no server takes it. */
+function fieldTime(moved: number | bigint, from: number | bigint): number | bigint {
+  if (moved > lastFieldMs && from <= lastFieldMs) return lastFieldMs;
+  return moved > 0 ? moved : 0;
 }
 
 /** The reader's key as the sink sees it. Its own copy: it outlives the chunk that the key came in. */

@@ -50,6 +50,14 @@ export type Plan = {
   readonly notes: readonly string[];
 };
 
+/**
+ * What expiries are counted from. At a time that was asked for nothing has come since the last line of the log, and
+ * yet time has gone by; it is in a window, so the log had reached it.
+ */
+export function expiriesFromMs({ target, moment }: Pick<Plan, "target" | "moment">): number {
+  return target.kind === "time" ? Math.max(target.ms, moment.ms) : moment.ms;
+}
+
 /** A moment that can be restored. */
 export type Nearest = { readonly ms: number; readonly target: string };
 

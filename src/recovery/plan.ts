@@ -18,8 +18,9 @@
  *   4. A set that can be seen to be damaged (its manifest, the size or the index of its object) is passed over
  *      for an older one, and the plan says so; named as the target, it is refused. Damage of a block is
  *      found only when it is read: `without` is for that.
- *   5. Which of several comes later, positions decide, then the clock of whoever took the sets. The source's
- *      clock may have been wrong for an hour, and nothing written since then may be left out for that.
+ *   5. Which of several comes later, positions decide, then the clock of whoever took the sets (plan-order.ts). The
+ *      source's clock may have been wrong for an hour, and nothing written since then may be left out for that.
+ *   6. A target that several logs have is refused only where none of them can be replayed up to it.
  */
 import { createHash } from "node:crypto";
 import type { SetManifest } from "../archive/backup-set.ts";
@@ -29,6 +30,7 @@ import { Failure } from "../base/errors.ts";
 import type { Position } from "../codec/aof/annotation.ts";
 import { writeCommands } from "../codec/commands/table.ts";
 import { findHeldStamp } from "./plan-clock.ts";
+import { newestFirst } from "./plan-order.ts";
 import {
   iso,
   type LogRange,
@@ -45,13 +47,13 @@ import {
   type CommandPlace,
   databaseBefore,
   type FindOptions,
-  findCommand,
   type LogPlace,
   locatePosition,
   locateTime,
   logIndexOf,
   openPiece,
 } from "./restore-locate.ts";
+import { findOwnCommand, notesOfRestore } from "./restore-span.ts";
 import type { RestoreTarget } from "./target.ts";
 
 export type PlanOptions = {
@@ -84,7 +86,8 @@ export async function planRestore(
   const planner = new Planner(view, usable, target, options);
   const result = await planner.run();
   if ("found" in result) return outside(withFaults(usable, planner.faults), target, result);
-  return { kind: "plan", plan: result };
+  const more = await notesOfRestore(view, result, planner.piecesOf(result));
+  return { kind: "plan", plan: { ...result, notes: [...result.notes, ...more] } };
 }
 
 class Planner {
@@ -110,6 +113,13 @@ class Planner {
     this.#runs = runsOf(catalogue);
   }
 
+  /** All of the log that a plan has a part of. */
+  piecesOf({ log }: Plan): readonly Piece[] {
+    const last = log?.pieces.at(-1)?.object;
+    const has = (pieces: readonly Piece[]) => pieces.some(({ object }) => object === last);
+    return this.#runs.find(({ pieces }) => has(pieces))?.pieces ?? log?.pieces ?? [];
+  }
+
   /** What was found wrong with sets, by their names. */
   get faults(): Map<string, string> {
     return new Map(
@@ -128,27 +138,25 @@ class Planner {
         return await this.#latest();
       case "time": {
         const has = ({ fromMs, toMs }: Candidate) => fromMs <= target.ms && target.ms <= toMs;
-        const runs = this.#runs.filter(has).reverse();
-        return (await this.#inFirstOf(runs, target.ms)) ?? this.#refuse(target);
+        const ends = this.#endsAtTime(this.#runs.filter(has), target.ms);
+        return (await this.#upToFirst(ends)) ?? this.#refuse(target);
       }
       case "position":
-        return await this.#upTo(await this.#endAtPosition(target));
-      case "before":
-        return await this.#upTo(await this.#endBefore(target));
+        return await this.#upToPosition(target);
+      case "before": {
+        const refusal = { found: `no ${target.command} is in the log` };
+        return (await this.#upToFirst(this.#endsBefore(target))) ?? refusal;
+      }
     }
-  }
-
-  async #upTo(end: End | Refusal): Promise<Plan | Refusal> {
-    return "found" in end ? end : await this.#fromSet(end);
   }
 
   /** The end of the newest history: of a log, or of a set that is in none. */
   async #latest(): Promise<Plan | Refusal> {
     const { runs, lone } = await this.#placeLateSets();
-    const plan = await this.#inFirstOf(await this.#newestFirst(runs));
+    const plan = await this.#upToFirst(this.#endsAtTime(runs));
     const [set] = lone;
     if (set === undefined || (plan !== undefined && !("found" in plan) && !isLater(set, plan))) {
-      return plan ?? this.#refuse(this.#target);
+      return plan === undefined ? this.#refuse(this.#target) : withLaterEnds(plan, runs);
     }
     if (runs.length > 0) {
       this.#notes.push(`set ${set.listed.name} is taken as it is: its position is in no log`);
@@ -168,42 +176,34 @@ class Planner {
     for (const listed of late.slice(0, maxLateSets)) {
       const set = await this.#tryUse(listed);
       if (set === undefined) continue;
-      const pieces = await this.#findLog(set.manifest.position);
-      if (pieces === undefined) lone.push(set);
-      else found.set(pieces, [...(found.get(pieces) ?? []), listed]);
+      const logs = await this.#findLogs(set.manifest.position);
+      if (logs.length === 0) lone.push(set);
+      for (const pieces of logs) found.set(pieces, [...(found.get(pieces) ?? []), listed]);
     }
     return { runs: runsOf(this.#catalogue, found), lone: lone.sort(compareLate) };
   }
 
-  /** The log that has a position before its end. */
-  async #findLog(position: Position): Promise<readonly Piece[] | undefined> {
+  /** The logs that have a position before their ends. */
+  async #findLogs(position: Position): Promise<(readonly Piece[])[]> {
     const { offset } = position;
+    const logs: (readonly Piece[])[] = [];
     for (const { runs } of this.#catalogue.lines) {
       for (const { pieces } of runs) {
         if (!pieces.some((piece) => mayHave(piece, offset))) continue;
         const found = await locatePosition(this.#view, pieces, position);
-        if (found?.cut.isExact === true) return pieces;
+        if (found?.cut.isExact === true) logs.push(pieces);
       }
     }
-    return undefined;
+    return logs;
   }
 
-  /** Logs that overlap in time were stamped by a clock that was set: when their sets were taken counts. */
-  async #newestFirst(runs: readonly Candidate[]): Promise<Candidate[]> {
-    const last = runs.at(-1);
-    const isInDoubt = (run: Candidate) => last !== undefined && run.toMs > last.pieces[0].fromMs;
-    const doubtful = runs.filter(isInDoubt);
-    if (doubtful.length < 2) return runs.toReversed();
-    const began = new Map<Candidate, number>();
-    for (const run of doubtful) began.set(run, await this.#beganMs(run));
-    const byBegin = (a: Candidate, b: Candidate) => (began.get(b) ?? 0) - (began.get(a) ?? 0);
-    const rest = runs.filter((run) => !isInDoubt(run));
-    return [...doubtful.sort(byBegin), ...rest.reverse()];
+  #newestFirst(runs: readonly Candidate[]): AsyncGenerator<Candidate> {
+    return newestFirst(this.#view, runs, (run) => this.#takenMs(run));
   }
 
-  /** When the first set of a log was taken, by the clock of who took it. */
-  async #beganMs({ sets, pieces }: Candidate): Promise<number> {
-    for (const listed of sets.toReversed()) {
+  /** When the newest set of a log was taken, by the clock of who took it. */
+  async #takenMs({ sets, pieces }: Candidate): Promise<number> {
+    for (const listed of sets) {
       const set = await this.#tryUse(listed);
       if (set === undefined) continue;
       const { position, startedMs } = set.manifest;
@@ -213,20 +213,17 @@ class Planner {
   }
 
   /** A plan for the first of these that has one; the refusal of the first where none has. */
-  async #inFirstOf(
-    runs: readonly Candidate[],
-    ms = Number.POSITIVE_INFINITY,
-  ): Promise<Plan | Refusal | undefined> {
+  async #upToFirst(ends: AsyncIterable<End>): Promise<Plan | Refusal | undefined> {
     let refusal: Refusal | undefined;
     const passed: string[] = [];
     const known = this.#notes.length;
-    for (const run of runs) {
-      const result = await this.#fromSet(await this.#endAtTime(run, ms));
+    for await (const end of ends) {
+      const result = await this.#fromSet(end);
       if (!("found" in result)) return { ...result, notes: [...passed, ...result.notes] };
       // What was said of its sets is said by this; all of it only where there is no plan.
       const said = this.#notes.splice(known).slice(0, shownNotes);
       refusal ??= { ...result, found: [result.found, ...said].join("; ") };
-      passed.push(`log ${run.line.name} was passed over: ${result.found}`);
+      passed.push(`log ${end.run.line.name} was passed over: ${result.found}`);
     }
     return refusal;
   }
@@ -258,10 +255,16 @@ class Planner {
     return this.#plan(listed, manifest, { ms, position });
   }
 
-  async #endAtTime(run: Candidate, ms: number): Promise<End> {
-    const { cut, ...place } = await locateTime(this.#view, run.pieces, ms);
-    await this.#noteClock(run, { ...place, nextMs: cut.nextMs });
-    return { run, place, moment: momentOf(run, place, true) };
+  /** Without a time, where they end. */
+  async *#endsAtTime(
+    runs: readonly Candidate[],
+    ms = Number.POSITIVE_INFINITY,
+  ): AsyncGenerator<End> {
+    for await (const run of this.#newestFirst(runs)) {
+      const { cut, ...place } = await locateTime(this.#view, run.pieces, ms);
+      await this.#noteClock(run, { ...place, nextMs: cut.nextMs });
+      yield { run, place, moment: momentOf(run, place, true) };
+    }
   }
 
   async #noteClock(run: Candidate, place: LogPlace & { readonly nextMs: number | undefined }) {
@@ -283,23 +286,28 @@ class Planner {
     );
   }
 
-  async #endAtPosition(target: RestoreTarget & { kind: "position" }): Promise<End | Refusal> {
+  async #upToPosition(target: RestoreTarget & { kind: "position" }): Promise<Plan | Refusal> {
     const { offset } = target;
     const runs = this.#runs.filter(({ pieces }) => pieces.some((piece) => mayHave(piece, offset)));
     const replicationId = await this.#completeId(target, runs);
     if (replicationId === undefined) return { found: "no log has this history at this offset" };
-    const position = { replicationId, offset };
+    const ends = this.#endsAtPosition(runs, { replicationId, offset });
+    return (await this.#upToFirst(ends)) ?? { found: "no log has this position" };
+  }
+
+  async *#endsAtPosition(runs: readonly Candidate[], position: Position): AsyncGenerator<End> {
     for (const run of runs) {
       const found = await locatePosition(this.#view, run.pieces, position);
       if (found === undefined) continue;
       const { cut, ...place } = found;
       if (!cut.isExact) {
-        this.#notes.push(`offset ${offset} is inside a unit, which is left out as a whole`);
+        this.#notes.push(
+          `offset ${position.offset} is inside a unit, which is left out as a whole`,
+        );
       }
       const moment = momentOf(run, place, false);
-      return { run, place, moment: cut.isExact ? { ...moment, position } : moment };
+      yield { run, place, moment: cut.isExact ? { ...moment, position } : moment };
     }
-    return { found: "no log has this position" };
   }
 
   /** The replication id that begins so, in the pieces that may have the offset. */
@@ -324,14 +332,26 @@ class Planner {
     });
   }
 
-  async #endBefore(target: RestoreTarget & { kind: "before" }): Promise<End | Refusal> {
+  /** In the newest log that has such a command; and where others have the same one. */
+  async *#endsBefore(target: RestoreTarget & { kind: "before" }): AsyncGenerator<End> {
     const { command, untilMs = Number.POSITIVE_INFINITY } = target;
-    const find = { command, untilMs, signal: this.#options.signal };
-    const found = await findLastIn(this.#view, this.#runs, find);
-    if (found === undefined) return { found: `no ${command} is in the log` };
-    this.#notes.push(`the last ${command} came at ${iso(found.ms)}`);
-    const { run, place } = found;
-    return { run, place, moment: momentOf(run, place, false) };
+    const { signal } = this.#options;
+    const find = { command, untilMs, signal, isWide: isListed(command) };
+    for await (const run of this.#newestFirst(this.#runs)) {
+      const found = await findOwnCommand(this.#view, run.pieces, find);
+      if (found === undefined) continue;
+      const { ms, place, position } = found;
+      const note = `the last ${command} came at ${iso(ms)}`;
+      this.#notes.push(note);
+      yield { run, place, moment: momentOf(run, place, false) };
+      const others = this.#runs.filter((other) => other !== run);
+      for await (const end of this.#endsAtPosition(others, position)) {
+        this.#notes.push(note);
+        // The time of the command is not that of what is before it.
+        yield { ...end, moment: momentOf(end.run, end.place, false) };
+      }
+      return;
+    }
   }
 
   /** The newest good set whose position is in the run's log at or before its end. */
@@ -437,28 +457,30 @@ class Planner {
   }
 }
 
-type Find = Pick<FindOptions, "command" | "untilMs" | "signal">;
-
 /** The last command of a name in what can be restored. */
 export async function findLastCommand(
   view: ArchiveView,
   catalogue: Catalogue,
-  find: Find,
+  find: Pick<FindOptions, "command" | "untilMs" | "signal">,
 ): Promise<CommandPlace | undefined> {
-  return await findLastIn(view, runsOf(catalogue), find);
-}
-
-async function findLastIn(
-  view: ArchiveView,
-  runs: readonly Candidate[],
-  find: Find,
-): Promise<(CommandPlace & { readonly run: Candidate }) | undefined> {
-  const isWide = isListed(find.command);
-  for (const run of runs.toReversed()) {
-    const found = await findCommand(view, run.pieces, { ...find, isWide });
-    if (found !== undefined) return { ...found, run };
+  for (const run of runsOf(catalogue).toReversed()) {
+    const found = await findOwnCommand(view, run.pieces, {
+      ...find,
+      isWide: isListed(find.command),
+    });
+    if (found !== undefined) return found;
   }
   return undefined;
+}
+
+/** Whoever has seen a window that ends later is told why that is not the latest. */
+function withLaterEnds(plan: Plan | Refusal, runs: readonly Candidate[]): Plan | Refusal {
+  if ("found" in plan || plan.line === undefined) return plan;
+  const later = runs.filter(({ line, toMs }) => line.name !== plan.line && toMs > plan.moment.ms);
+  const notes = later.map(({ line, toMs }) => {
+    return `log ${line.name} ends at ${iso(toMs)} by its stamps, and is older, or of another instance`;
+  });
+  return { ...plan, notes: [...plan.notes, ...notes.slice(0, shownNotes)] };
 }
 
 /** Whether a set that is in no log stands behind what a plan gives. */

@@ -7,7 +7,8 @@
  *
  * WHY. With `--overwrite`, what a server has is gone before the first key is restored. A flipped byte in an
  * object, or a command that is too new for the server, must be found while there is still something to keep.
- * It costs a second reading; so it is done only where there is something to be lost.
+ * It costs a second reading; so of the set it is done only where there is something to be lost. A log is read twice
+ * in any case: a command that is refused in its middle leaves what cannot be gone on with.
  *
  * And looks whether a log changes the key that is used as the marker of a restore (restore-marker.ts). The log
  * of an instance that was restored itself has the marks of that restore: they are no data, and passed over.
@@ -15,7 +16,6 @@
  * INVARIANT. A log that is said not to have the marker does not change it by name: the key filters of its
  * blocks say so, which are never wrong in that direction, or the bytes of the blocks themselves.
  */
-import type { ObjectReader } from "../archive/object/object-reader.ts";
 import { Slice } from "../base/bytes.ts";
 import { Distinct } from "../base/distinct.ts";
 import { Failure } from "../base/errors.ts";
@@ -26,11 +26,14 @@ import { itemsOf } from "../link/reply-values.ts";
 import { KeyPipe, type KeyPipeOptions } from "./key-pipe.ts";
 import { readLog } from "./log-reader.ts";
 import type { LogRange, Plan } from "./plan-result.ts";
+import { holdText, timeArgument } from "./restore-held.ts";
 import type { KeyCommands, Lane } from "./restore-keys.ts";
 import { type ArchiveView, logIndexOf, openPiece } from "./restore-locate.ts";
 import { isMarkRecord, markerTaken } from "./restore-marker.ts";
 import type { ProgressCounter } from "./restore-progress.ts";
+import type { ServerOptions } from "./restore-request.ts";
 import { pushAll, type Snapshot } from "./restore-snapshot.ts";
+import { hasBytes } from "./restore-span.ts";
 
 export type CheckOptions = {
   readonly progress: ProgressCounter;
@@ -76,16 +79,6 @@ export async function logMayHold(
   return false;
 }
 
-async function hasBytes(reader: ObjectReader, block: number, bytes: Buffer): Promise<boolean> {
-  let before: Uint8Array = Buffer.alloc(0);
-  for await (const chunk of reader.rawBytes({ from: block, to: block + 1, sums: false })) {
-    const both = Buffer.concat([before, chunk]);
-    if (both.includes(bytes)) return true;
-    before = both.subarray(Math.max(0, both.length - bytes.length + 1));
-  }
-  return false;
-}
-
 /**
  * Reads all of a log. `marker` is given where it may have that key.
  *
@@ -105,6 +98,7 @@ export async function scanLog(
       if (item !== "record") continue;
       if (scanner.argument(0, slice)) needs.addCommand(slice);
       needs.addDatabase(scanner.database);
+      mustBeHeld(scanner, slice);
       if (marker === undefined || !mentions(scanner, marker, slice)) continue;
       const database = scanner.database ?? range.start.database ?? 0;
       if (database !== 0 || !isMarkRecord(scanner, marker)) throw markerTaken(marker);
@@ -112,6 +106,13 @@ export async function scanLog(
     progress.add(chunk.length);
   }
   return needs;
+}
+
+/** @throws Failure where its expiry could not be put off: see restore-held.ts */
+function mustBeHeld(scanner: RecordScanner, slice: Slice): void {
+  const time = timeArgument(scanner, slice);
+  if (time === undefined || !scanner.argument(time.index, slice) || slice.length > 20) return;
+  holdText(slice.latin1(), time.of, time.isSeconds);
 }
 
 /** Whether a record has a word as one of its arguments, or may have: not all of them were kept. */
@@ -182,6 +183,13 @@ export async function tryKeys(
     progress.add(bytes);
   });
   for (const lane of lanes) lane.take();
+}
+
+/** Those that keys of a snapshot would go to, as far as it says so by itself. */
+export function databasesOf({ databases = [] }: Snapshot, options: ServerOptions): number[] {
+  const { selection = {}, databases: moved } = options;
+  const chosen = databases.filter((each) => selection.databases?.includes(each) ?? true);
+  return chosen.map((each) => moved?.get(each) ?? each);
 }
 
 /** @throws Failure TARGET_CANNOT_HOLD where a server has no such database, or not all of the commands */

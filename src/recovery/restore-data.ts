@@ -10,6 +10,7 @@ import { Failure } from "../base/errors.ts";
 import { findManifest, readAppendOnlyDir } from "../log/append-only-dir.ts";
 import { InputFile } from "../log/input-file.ts";
 import type { Plan } from "./plan-result.ts";
+import { holdFields, releaseFields } from "./restore-fields.ts";
 import { restoreToFolder } from "./restore-folder.ts";
 import type { ArchiveView } from "./restore-locate.ts";
 import type { OnProgress } from "./restore-progress.ts";
@@ -48,12 +49,15 @@ export async function openData(
     target === "redis:6.0"
       ? { kind: "aof", path: join(dir, "appendonly.aof") }
       : { kind: "appendonlydir", log: readAppendOnlyDir(findManifest(dir)) };
+  const isHeld =
+    source.kind === "appendonlydir" && (await holdFields(source.log, fileSnapshot, signal));
   const scratch = ScratchServer.start(options.server, source, {
     parent: folder.path,
     clusterPort: isShard ? await freeBusPort() : undefined,
   });
   stack.use(scratch);
-  const path = await scratch.snapshot(signal);
+  const written = await scratch.snapshot(signal);
+  const path = isHeld ? await releaseFields(written, fileSnapshot(written)) : written;
   const held = stack.move();
   return { ...fileSnapshot(path), [Symbol.asyncDispose]: () => held.disposeAsync() };
 }

@@ -8,13 +8,7 @@ import { type DataOptions, openData } from "./restore-data.ts";
 import { withLibraries } from "./restore-folder.ts";
 import type { ArchiveView } from "./restore-locate.ts";
 import { ProgressCounter } from "./restore-progress.ts";
-import {
-  changesNothing,
-  isLoadable,
-  type Rewritten,
-  rewriteSnapshot,
-  targetOfMagic,
-} from "./restore-snapshot.ts";
+import { isTakenOver, type Rewritten, rewriteSnapshot, targetOfMagic } from "./restore-snapshot.ts";
 
 export type DownloadOptions = DataOptions & {
   /** Servers that have to load it; by default the oldest that load it as it is. */
@@ -51,7 +45,7 @@ export async function downloadRdb(
   const target = options.target ?? targetOfMagic(data.magic);
   const progress = new ProgressCounter(data.rawBytes, onProgress);
   let rewritten: Rewritten | undefined;
-  if (isLoadable(data.magic, target) && changesNothing(pipe)) {
+  if (isTakenOver(data.magic, target, { pipe, isNamed: options.target !== undefined })) {
     for await (const bytes of data.bytes()) {
       signal?.throwIfAborted();
       file.write(bytes);

@@ -1,7 +1,7 @@
 /**
  * Moves the expiries of a running server back, which were put off while a log was replayed.
  *
- * INVARIANT. It can be repeated: what is less than half of `heldMs` away has been moved already.
+ * INVARIANT. It can be repeated: what has been moved already is no longer where held ones are (restore-held.ts).
  *
  * Servers before 7.0 do not tell the time at which a key expires, but what is left; there a
  * millisecond may be lost.
@@ -13,13 +13,15 @@ import type { Reply } from "../codec/resp/reply.ts";
 import { type Connection, errorText } from "../link/connection.ts";
 import { type Info, parseInfo } from "../link/instance.ts";
 import { itemsOf, textOf } from "../link/reply-values.ts";
-import { heldMs } from "./restore-replay.ts";
+import { type Expiring, heldBelowMs, heldTime, lastFieldMs } from "./restore-held.ts";
 
 /** What becomes of an expiry that was so at the moment that is restored: another one, or "gone". */
 export type ExpiryRule = (atMs: number) => number | "none" | "gone";
 
 export type ReleaseOptions = {
   readonly rule: ExpiryRule;
+  /** Whether those that were too far away to be put off go too. */
+  readonly persists: boolean;
   readonly version: number;
   readonly onKeys: (count: number) => void;
 };
@@ -66,16 +68,15 @@ async function releaseKeys(
   keys: readonly Uint8Array[],
   options: ReleaseOptions,
 ): Promise<void> {
-  const { version, rule, onKeys } = options;
+  const { version, rule, persists, onKeys } = options;
   const isExact = version >= 7;
   const asking = keys.map((key) => connection.ask(isExact ? "PEXPIRETIME" : "PTTL", key));
   const since = isExact ? 0 : await timeOfServer(connection);
   const replies = await Promise.all(asking);
   const changes = keys.flatMap((key, i): Argument[][] => {
     const time = timeOf(replies[i]);
-    const held = time < 0 ? time : time + since;
-    if (held < heldMs / 2) return [];
-    const at = rule(held - heldMs);
+    const at = released(time < 0 ? time : time + since, "keys", { rule, persists });
+    if (at === undefined) return [];
     if (at === "none") return [["PERSIST", key]];
     return [at === "gone" ? ["DEL", key] : ["PEXPIREAT", key, Math.max(at, 1)]];
   });
@@ -87,7 +88,7 @@ async function releaseKeys(
 async function releaseFields(
   connection: Connection,
   key: Uint8Array,
-  { rule }: ReleaseOptions,
+  { rule, persists }: ReleaseOptions,
 ): Promise<void> {
   const fields = itemsOf(await connection.ask("HKEYS", key)).flatMap((field) =>
     field.type === "bulk" ? [field.bytes] : [],
@@ -99,11 +100,10 @@ async function releaseFields(
     if (error !== undefined) throw new Failure("SERVER_FAILED", `Cannot move expiries: ${error}`);
     const groups = new Map<number | "none", Uint8Array[]>();
     for (const [i, reply] of itemsOf(times).entries()) {
-      const held = timeOf(reply);
-      if (held < heldMs / 2) continue;
-      const to = rule(held - heldMs);
+      const to = released(timeOf(reply), "fields", { rule, persists });
+      if (to === undefined) continue;
       // What is gone is given a time that is past.
-      const group = to === "gone" ? 1 : to === "none" ? to : Math.max(to, 1);
+      const group = to === "gone" ? 1 : to === "none" ? to : clamp(to);
       groups.set(group, [...(groups.get(group) ?? []), part[i] as Uint8Array]);
     }
     for (const [to, names] of groups) {
@@ -112,6 +112,21 @@ async function releaseFields(
       else await connection.ask("HPEXPIREAT", key, to, ...list);
     }
   }
+}
+
+/** What becomes of an expiry; undefined where it stays. */
+function released(
+  time: number,
+  of: Expiring,
+  { rule, persists }: Pick<ReleaseOptions, "rule" | "persists">,
+): ReturnType<ExpiryRule> | undefined {
+  const atMs = heldTime(time, of);
+  if (atMs !== undefined) return rule(atMs);
+  return persists && time >= heldBelowMs ? "none" : undefined;
+}
+
+function clamp(fieldMs: number): number {
+  return Math.min(Math.max(fieldMs, 1), lastFieldMs);
 }
 
 async function timeOfServer(connection: Connection): Promise<number> {

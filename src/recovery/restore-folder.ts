@@ -15,9 +15,11 @@
  *      where it was killed, by the next one.
  *   2. Nothing that is in the folder is replaced or removed.
  *   3. The log starts with the SELECT of the database that is selected at its first record.
+ *   4. What is said of servers holds for the log too. A target that does not know all of it is refused: of a log
+ *      nothing can be left out. That is known when it was read, so where it has a file of its own, it comes first.
  */
 import { strict as assert } from "node:assert";
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../base/errors.ts";
 import { fileNames, formatManifest } from "../codec/aof/manifest.ts";
@@ -33,17 +35,27 @@ import { OldRecords } from "./restore-old-records.ts";
 import { type OnProgress, ProgressCounter } from "./restore-progress.ts";
 import {
   changesNothing,
-  isLoadable,
+  isTakenOver,
   openSnapshot,
   type Rewritten,
   rewriteSnapshot,
   type Snapshot,
   targetOfMagic,
 } from "./restore-snapshot.ts";
+import {
+  formatVersions,
+  type Loader,
+  loaderOfTarget,
+  ServerNeeds,
+  type Versions,
+  versionsOfTarget,
+} from "./server-needs.ts";
 
 export type FolderOptions = {
   /** Servers that have to load it; by default the oldest that load the snapshot as it is. */
   readonly target?: Target | undefined;
+  /** A server that will load it. */
+  readonly loader?: Loader | undefined;
   /** Drop and count what the target cannot hold. */
   readonly lossy?: boolean;
   /** Of a plan without a log only: one cannot be chosen from without a replay. */
@@ -57,7 +69,10 @@ export type FolderOptions = {
 
 export type RestoredFolder = {
   readonly folder: string;
+  /** What the snapshot in it was written for: it says which files there are. */
   readonly target: Target;
+  /** From which versions on servers load all of it. */
+  readonly least: Versions;
   /** Arguments for a server, and the whole line for people. */
   readonly serverArguments: readonly string[];
   readonly command: string;
@@ -71,6 +86,8 @@ export type RestoredFolder = {
 const logName = "appendonly.aof";
 const logFolder = "appendonlydir";
 const mark = ".incomplete";
+/** Names of commands in a message. */
+const maxShown = 10;
 
 /** @throws Failure FILE_EXISTS where something is there; DATA_CORRUPT; TARGET_CANNOT_HOLD; FILE_FAILED */
 export async function restoreToFolder(
@@ -86,7 +103,10 @@ export async function restoreToFolder(
   const isSingle = target === "redis:6.0";
   const isNew = !existsSync(folder);
   await beginFolder(disk, folder);
-  const job = new FolderJob(view, plan, snapshot, { ...options, pipe, disk, target });
+  const job = new FolderJob(view, plan, snapshot, {
+    ...{ ...options, pipe, disk, target },
+    isNamed: options.target !== undefined,
+  });
   let rewritten: Rewritten | undefined;
   try {
     rewritten = isSingle ? await job.writeFile(folder) : await job.writeFolder(folder);
@@ -96,11 +116,13 @@ export async function restoreToFolder(
   }
   const libraries = rewritten?.counts.libraries ?? 0;
   if (libraries > 0) job.notes.push(librariesLeftOut);
+  job.noteNeeds();
   const args = ["--dir", folder, "--appendonly", "yes"];
   const program = capabilities[target].family === "valkey" ? "valkey-server" : "redis-server";
   return {
     folder,
     target,
+    least: job.least(),
     serverArguments: args,
     command: [program, ...args.map(quoteArgument)].join(" "),
     rawBytes: plan.rawBytes,
@@ -130,8 +152,17 @@ async function discard(disk: Disk, folder: string, isNew: boolean): Promise<void
   }
 }
 
+/** @throws Failure FILE_EXISTS where something else has that name */
+export function mustBeFolder(folder: string): void {
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== false) return;
+  throw new Failure("FILE_EXISTS", `Cannot restore into "${folder}": it is no folder`, {
+    hint: "Name one that is empty, or that is not there yet.",
+  });
+}
+
 /** Makes the folder; removes what an interrupted restore left there, and refuses anything else. */
 async function beginFolder(disk: Disk, folder: string): Promise<void> {
+  mustBeFolder(folder);
   await disk.makeFolder(folder);
   const names = await disk.list(folder);
   const strange = names.find(
@@ -139,7 +170,9 @@ async function beginFolder(disk: Disk, folder: string): Promise<void> {
   );
   if (strange !== undefined) {
     const found = `it is not empty: it has "${strange}"`;
-    throw new Failure("FILE_EXISTS", `Cannot restore into "${folder}": ${found}`);
+    throw new Failure("FILE_EXISTS", `Cannot restore into "${folder}": ${found}`, {
+      hint: "Name one that is empty, or that is not there yet.",
+    });
   }
   await removeUnfinished(disk, folder, names);
 }
@@ -160,6 +193,8 @@ type JobOptions = FolderOptions & {
   readonly pipe: KeyPipeOptions;
   readonly disk: Disk;
   readonly target: Target;
+  /** Whether somebody asked for that target. */
+  readonly isNamed: boolean;
 };
 
 class FolderJob {
@@ -169,6 +204,7 @@ class FolderJob {
   readonly #snapshot: Snapshot;
   readonly #options: JobOptions;
   readonly #progress: ProgressCounter;
+  readonly #needs = new ServerNeeds();
 
   constructor(view: ArchiveView, plan: Plan, snapshot: Snapshot, options: JobOptions) {
     this.#view = view;
@@ -184,11 +220,10 @@ class FolderJob {
     await disk.makeFolder(path);
     const base = { file: fileNames.base(logName, 1, "rdb"), sequence: 1 };
     const increment = { file: fileNames.increment(logName, 1), sequence: 1 };
-    const rewritten = await this.#writeTo(join(path, base.file), (out) => this.#writeBase(out));
     await this.#writeTo(join(path, increment.file), async (out) => {
       for await (const bytes of this.#readLog()) await out.write(bytes);
-      return undefined;
     });
+    const rewritten = await this.#writeTo(join(path, base.file), (out) => this.#writeBase(out));
     const manifest = formatManifest({ base, increments: [increment], history: [] });
     await writeSmall(disk, join(path, fileNames.manifest(logName)), manifest);
     await disk.syncFolder(path);
@@ -231,21 +266,16 @@ class FolderJob {
   }
 
   async #writeBase(out: BaseFile): Promise<Rewritten | undefined> {
-    const { target, pipe, lossy = false, signal } = this.#options;
+    const { target, pipe, isNamed, lossy = false, signal } = this.#options;
     const snapshot = this.#snapshot;
     this.#progress.begin("snapshot");
-    if (isLoadable(snapshot.magic, target) && changesNothing(pipe)) {
+    if (isTakenOver(snapshot.magic, target, { pipe, isNamed })) {
       for await (const bytes of snapshot.bytes()) {
         signal?.throwIfAborted();
         await out.write(bytes);
         this.#progress.add(bytes.length);
       }
       return undefined;
-    }
-    if (this.#plan.log !== undefined) {
-      this.notes.push(
-        `the log was not made for ${target}: it may have commands that are not known there`,
-      );
     }
     return await rewriteSnapshot(snapshot, target, {
       pipe,
@@ -265,9 +295,60 @@ class FolderJob {
     this.#progress.begin("log");
     const { signal } = this.#options;
     for await (const bytes of readLog(this.#view, log, { asFile: true, signal })) {
+      this.#needs.push(bytes);
       yield bytes;
       this.#progress.add(bytes.length);
     }
+    this.#mustBeKnown();
+  }
+
+  /** @throws Failure TARGET_CANNOT_HOLD where a server that was named does not know all of the log */
+  #mustBeKnown(): void {
+    const { target, isNamed, loader } = this.#options;
+    for (const each of [isNamed ? loaderOfTarget(target) : undefined, loader]) {
+      const missing = each === undefined ? [] : this.#needs.missing(each);
+      if (missing.length === 0) continue;
+      const shown = missing.slice(0, maxShown).join(", ");
+      const more = missing.length > maxShown ? ` and ${missing.length - maxShown} more` : "";
+      const message = `Cannot restore for ${each?.name}: the log has what it does not know: ${shown}${more}`;
+      throw new Failure("TARGET_CANNOT_HOLD", message, { hint: this.#hintForNewer() });
+    }
+  }
+
+  #hintForNewer(): string {
+    const [first] = formatVersions(this.#needs.least(this.#snapshot.magic));
+    const newer = first === undefined ? "Name a newer server" : `It takes ${first} or later`;
+    return `${newer}. For an older one, have such a server replay it: \`tidemark download NAME --at T FILE.rdb --target … --server PATH\`.`;
+  }
+
+  /** From which versions on servers load what was written. */
+  least(): Versions {
+    const { target, isNamed, pipe } = this.#options;
+    const { magic } = this.#snapshot;
+    if (isNamed) return versionsOfTarget(target);
+    const isSame = isTakenOver(magic, target, { pipe, isNamed });
+    return this.#needs.least(isSame ? magic : capabilities[target].header);
+  }
+
+  /** What they may lack beside that. */
+  noteNeeds(): void {
+    const { isNamed } = this.#options;
+    const { version } = this.#plan.set.manifest.source;
+    if (!isNamed && this.least().redis < 800 && /^redis ([89]|\d\d)\./.test(version)) {
+      this.notes.push(
+        `the set is of ${version}: a server before 8 loads it where it has no vector sets`,
+      );
+    }
+    const fields = this.#needs.missing({ name: "", family: "redis", version: 703 });
+    if (fields.some((name) => name === "HPERSIST" || name === "HGETEX")) {
+      this.notes.push(
+        "the log has HPERSIST or HGETEX: Redis 8.0 loses the fields of hashes that these have kept, if it loads the log " +
+          "when they would have expired; `--to`, and another server, do not",
+      );
+    }
+    if (this.#needs.strange.length === 0) return;
+    const names = this.#needs.strange.join(", ");
+    this.notes.push(`the log has commands of modules, or that are not known here: ${names}`);
   }
 }
 

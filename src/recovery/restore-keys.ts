@@ -23,7 +23,7 @@ import { capabilities, quote } from "../codec/rdb/target.ts";
 import { RdbTranscoder } from "../codec/rdb/transcode.ts";
 import { RdbWriter } from "../codec/rdb/writer.ts";
 import { RespEncoder } from "../codec/resp/encode.ts";
-import { isMark, markerTaken } from "./restore-marker.ts";
+import { isMark, markerName, markerTaken } from "./restore-marker.ts";
 import { SetRow } from "./restore-set-row.ts";
 import { slotOf } from "./restore-slots.ts";
 
@@ -122,8 +122,6 @@ export class KeyCommands implements KeySink {
   /** Of the servers. */
   highestDatabase = 0;
   readonly #options: KeyCommandOptions;
-  /** The length of each marker: most keys have another one. */
-  readonly #markerLengths: ReadonlySet<number>;
   readonly #writer: RdbWriter;
   readonly #transcoder: RdbTranscoder;
   readonly #bare = new BareHead();
@@ -133,13 +131,12 @@ export class KeyCommands implements KeySink {
   #replaces: boolean;
   #moduleAux = 0;
   #marks = 0;
-  /** The marker that the key is called as. */
-  #taken: string | undefined;
+  /** Whether the key is called as markers are. */
+  #isMarker = false;
 
   constructor(options: KeyCommandOptions) {
     const { target, lossy = false } = options;
     this.#options = options;
-    this.#markerLengths = new Set(options.markers?.map(({ length }) => length));
     this.#replaces = options.replaces;
     const writing = { lossy, version: null, checksum: false, compress: false } as const;
     this.#writer = new RdbWriter(target, { ...writing, modules: "any" });
@@ -154,6 +151,11 @@ export class KeyCommands implements KeySink {
     if (this.#moduleAux > 0) dropped.set("module aux", this.#moduleAux);
     if (this.#marks > 0) dropped.set("marker of a restore", this.#marks);
     return dropped;
+  }
+
+  /** Marks of restores that were among the data. */
+  get marks(): number {
+    return this.#marks;
   }
 
   library(code: Slice): void {
@@ -184,22 +186,17 @@ export class KeyCommands implements KeySink {
       this.#replaces = choice === "replace";
     }
     this.#isPassed = ++this.keys <= skipKeys;
-    if (this.#isPassed) return;
-    if (this.#markerLengths.has(head.key.length)) this.#taken = this.#markerOf(head);
+    const { key } = head;
+    this.#isMarker = isCalledAsMarker(key, prefixBytes) || isCalledAsMarker(key, 0);
+    if (this.#isPassed && !this.#isMarker) return;
     this.#head = head;
     this.#hasBegun = false;
   }
 
   accept(event: RdbEvent, parts: Parts): void {
+    if (this.#isMarker && this.#takeMarker(event, parts)) return;
     if (this.#isPassed) return;
     const head = this.#head as KeyHead;
-    if (this.#taken !== undefined) {
-      // A set that was taken while a restore was under way has its mark: that is no data.
-      if (event !== "string" || !isMark(parts.first.latin1())) throw markerTaken(this.#taken);
-      this.#taken = undefined;
-      this.#marks++;
-      return;
-    }
     if (event === "string" && this.#replaces && isPlain(head)) {
       this.#lane(head).set(head.key, parts.first, this.#options.laneOf === undefined);
       return;
@@ -214,6 +211,18 @@ export class KeyCommands implements KeySink {
     const entry = this.#writer.take();
     // A key that is lost as a whole leaves nothing.
     if (entry.length > 0) this.#restore(this.#lane(head), head, entry);
+  }
+
+  /** A set that was taken while a restore was under way has its mark: that is no data. */
+  #takeMarker(event: RdbEvent, parts: Parts): boolean {
+    this.#isMarker = false;
+    const { database } = this.#head as KeyHead;
+    if (database === 0 && event === "string" && isMark(parts.first.latin1())) {
+      this.#marks++;
+      return true;
+    }
+    this.#mustNotBeTaken(this.#head as KeyHead);
+    return false;
   }
 
   #restore(lane: Lane, head: KeyHead, entry: Uint8Array): void {
@@ -247,11 +256,11 @@ export class KeyCommands implements KeySink {
     lane.count();
   }
 
-  #markerOf({ key, database }: KeyHead): string | undefined {
+  #mustNotBeTaken({ key, database }: KeyHead): void {
     const { databases, markers = [] } = this.#options;
-    if ((databases?.get(database) ?? database) !== 0) return undefined;
+    if ((databases?.get(database) ?? database) !== 0) return;
     const name = key.latin1();
-    return markers.find((marker) => marker === name);
+    if (markers.includes(name)) throw markerTaken(name);
   }
 
   #lane({ key, database }: KeyHead): Lane {
@@ -269,6 +278,15 @@ export class KeyCommands implements KeySink {
   }
 
   finish(): void {}
+}
+
+function isCalledAsMarker({ bytes, start, end }: Slice, prefixBytes: number): boolean {
+  const from = start + prefixBytes;
+  if (end - from < markerName.length) return false;
+  for (let i = 0; i < markerName.length; i++) {
+    if (bytes[from + i] !== markerName.charCodeAt(i)) return false;
+  }
+  return true;
 }
 
 function isPlain({ expireAtMs, idleSeconds, frequency, metadata }: KeyHead): boolean {

@@ -200,6 +200,7 @@ async function cutIn(
 export type CommandPlace = {
   /** In front of the unit that has it. */
   readonly place: LogPlace;
+  readonly position: Position;
   /** As the log has it, in upper case; when it came; and how many bytes into the piece it stands. */
   readonly name: string;
   readonly ms: number;
@@ -212,6 +213,8 @@ export type FindOptions = {
   readonly untilMs: number;
   /** Whether the indexes list it. Else all blocks are read, from the end. */
   readonly isWide: boolean;
+  /** Of the last piece only what is in front of this byte. */
+  readonly before?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Told of each piece that was looked at. */
   readonly onPiece?: ((piece: Piece) => void) | undefined;
@@ -221,9 +224,8 @@ export type FindOptions = {
 const maxAhead = 8;
 
 /**
- * The last command of a name, looked for from the end of the pieces. Those of a restore are passed over: what
- * empties a server, and what it replays, is in one transaction with its marker, and who looks for the
- * accident to restore what was there before it must not find that.
+ * The last command of a name, looked for from the end of the pieces. Those in one transaction with the marker of a
+ * restore are passed over; for others of it see restore-span.ts.
  */
 export async function findCommand(
   view: ArchiveView,
@@ -242,7 +244,8 @@ export async function findCommand(
       ahead.push(opening);
     }
     const reader = await (ahead.shift() as Promise<ObjectReader>);
-    const found = await findInPiece(reader, number, options);
+    const before = number === pieces.length - 1 ? options.before : undefined;
+    const found = await findInPiece(reader, number, { ...options, before });
     if (found !== undefined) return found;
     onPiece?.(pieces[number] as Piece);
   }
@@ -276,19 +279,22 @@ async function scanBlock(
   reader: ObjectReader,
   piece: number,
   block: number,
-  { command, untilMs }: FindOptions,
+  { command, untilMs, before = Number.POSITIVE_INFINITY }: FindOptions,
 ): Promise<CommandPlace | undefined> {
   const foothold = footholdAt(logIndexOf(reader), block);
-  const end = reader.rawStarts[block + 1] as number;
+  const end = Math.min(reader.rawStarts[block + 1] as number, before);
   const start = reader.rawStarts[block] as number;
   const log = new LogScanner(optionsAt(reader, foothold));
   const { scanner } = log;
   const slice = new Slice();
   let database = foothold.database;
   let unit: LogPlace = { piece, offset: scanner.start, database, after: log.position };
+  /** Of records in the batch that is read: all so far, and those in front of the unit. */
+  let bytes = 0;
+  let unitBytes = 0;
   /** Of the unit that is read, and of the batch. */
-  let inUnit: Omit<CommandPlace, "ms"> | undefined;
-  let pending: Omit<CommandPlace, "ms"> | undefined;
+  let inUnit: Found | undefined;
+  let pending: Found | undefined;
   let isOfRestore = false;
   let found: CommandPlace | undefined;
   for await (const chunk of reader.rawBytes({ from: foothold.block, to: reach(reader, block) })) {
@@ -298,14 +304,17 @@ async function scanBlock(
         const isInBlock = scanner.start >= start && scanner.start < end;
         if (isInBlock && startsAs(scanner, command, slice)) {
           const name = nameOf(scanner, slice);
-          if (isCommand(name, command)) inUnit = { place: unit, name, at: scanner.start };
+          if (isCommand(name, command))
+            inUnit = { place: unit, unitBytes, name, at: scanner.start };
         }
+        bytes += scanner.end - scanner.start;
         if (inUnit !== undefined && setsMarker(scanner, slice)) isOfRestore = true;
         database = scanner.database ?? foothold.database;
       } else if (item === "position") {
-        const ms = log.position?.ms ?? 0;
-        if (pending !== undefined && ms <= untilMs) found = { ...pending, ms };
+        const line = log.position as PositionLine;
+        if (pending !== undefined && line.ms <= untilMs) found = placeOf(pending, line, bytes);
         pending = undefined;
+        bytes = 0;
         if (scanner.end >= end) return found;
       }
       if (scanner.unitStart === undefined) {
@@ -313,10 +322,22 @@ async function scanBlock(
         inUnit = undefined;
         isOfRestore = false;
         unit = { piece, offset: scanner.end, database, after: log.position };
+        unitBytes = bytes;
       }
     }
   }
   return found;
+}
+
+type Found = Omit<CommandPlace, "ms" | "position"> & { readonly unitBytes: number };
+
+/** What is left out of a batch is at its start: so its positions are counted back from the line behind it. */
+function placeOf(
+  { unitBytes, ...found }: Found,
+  { replicationId, offset, ms }: PositionLine,
+  bytes: number,
+): CommandPlace {
+  return { ...found, ms, position: { replicationId, offset: offset - (bytes - unitBytes) } };
 }
 
 /** The block behind the one in which the position line is that stands behind all of this one. */

@@ -1,7 +1,7 @@
 /**
  * The key that says, in a server, that what is there is not whole, and how far it is: see restore-server.ts.
  *
- * FORMAT. A string, JSON: { plan, phase, steps, keys, bytes, database }.
+ * FORMAT. A string, JSON: { plan, phase, steps, keys, bytes, database, good?, isRepeatable?, errors?, isInside?, failure? }.
  */
 import { Slice } from "../base/bytes.ts";
 import { Failure } from "../base/errors.ts";
@@ -13,18 +13,31 @@ export const markerName = "tidemark:restore";
 export type Mark = {
   /** Of what is restored, and how. */
   readonly plan: string;
-  readonly phase: "keys" | "log" | "expiries";
+  readonly phase: "keys" | "log" | "expiries" | "failed";
   /** Of the data that are restored one after the other, those that are there. */
   readonly steps: number;
   /** Keys of the next ones that are there; bytes of the log that were replayed, and the database selected then. */
   readonly keys: number;
   readonly bytes: number;
   readonly database: number | null;
+  /** Of the log: up to where every reply was seen, and whether all behind that may be done again. */
+  readonly good?: { readonly bytes: number; readonly database: number | null };
+  readonly isRepeatable?: boolean;
+  /** Of a server: how many errors it had answered when all were known, if it says so. See restore-window.ts. */
+  readonly errors?: string | null;
+  /** What is restored lies inside of another restore, as far as it has been read: see restore-inside.ts. */
+  readonly isInside?: boolean;
+  /** What the server said to a command of the log, where that cannot be gone on behind. */
+  readonly failure?: string;
 };
 
 export const beginning: Omit<Mark, "plan"> = {
   ...{ phase: "keys", steps: 0, keys: 0, bytes: 0, database: null },
 };
+
+/** Said of what was restored, where the mark of a restore is found to stand at that moment. */
+export const insideNote =
+  "this moment lies inside of a restore that was recorded: what was restored is no more whole than the instance was then";
 
 type Marked = { readonly control: Connection; readonly marker: string };
 

@@ -57,6 +57,12 @@ export async function openNodes(
   const first = await findFirst(address, { ...connect, signal });
   const control = await open(first);
   const info = await readInfo(control);
+  if (info.get("redis_mode") === "sentinel" || info.get("server_mode") === "sentinel") {
+    const name = formatEndpoint(first);
+    throw new Failure("USAGE", `Cannot restore into ${name}: it is a Sentinel`, {
+      hint: `Write sentinel://${name}/NAME, with the name that it has for the master.`,
+    });
+  }
   if (info.get("cluster_enabled") !== "1") {
     return [nodeOf({ endpoint: first, control, info, slots: undefined })];
   }
@@ -150,6 +156,19 @@ export async function waitForOthers(
     }
     await sleep(othersPollMs, undefined, { signal });
   }
+}
+
+/** What a server has that a restore, perhaps of libraries too, would be put among; undefined where it is empty. */
+export async function whatIsThere(
+  { control, info }: Node,
+  hasLibraries: boolean,
+): Promise<string | undefined> {
+  if ([...info.keys()].some((name) => /^db\d+$/.test(name))) return "keys";
+  if (!hasLibraries || versionOf(info) < 7) return undefined;
+  const libraries = await control.call("FUNCTION", "LIST");
+  // A user who may not ask may not restore any either.
+  if (errorText(libraries) !== undefined || itemsOf(libraries).length === 0) return undefined;
+  return "function libraries";
 }
 
 /** Empties a server and marks it in one step: without the mark, an empty one would look whole. */

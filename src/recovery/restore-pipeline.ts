@@ -6,10 +6,12 @@
  *
  * INVARIANTS
  *
- *   1. No error reply is missed, also none inside the array that EXEC answers with: `check` is asked
+ *   1. No error reply is missed, also none inside the array that EXEC answers with: `allows` is asked
  *      about each, in order, and the first one that it does not allow ends the pipeline.
- *   2. When `drain()` has returned, all commands so far have been answered.
- *   3. Memory: `windowBytes` of commands that are under way, beside what the caller holds.
+ *   2. When `drain()` has returned, all commands so far have been answered, and well.
+ *   3. What was sent when an error came is executed all the same. When `settle()` has returned, the server has
+ *      done with it, or the connection is lost.
+ *   4. Memory: `windowBytes` of commands that are under way, beside what the caller holds.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { toLatin1 } from "../base/bytes.ts";
@@ -88,6 +90,16 @@ export class Pipeline implements AsyncDisposable {
     return this.#commands;
   }
 
+  /** The error that has ended it, where it was one. */
+  get refused(): string | undefined {
+    return this.#inbox.refused;
+  }
+
+  /** Commands that were answered before anything went wrong. */
+  get good(): number {
+    return this.#inbox.good;
+  }
+
   /**
    * Sends encoded commands in parts, which are the pipeline's from now on. Waits while too much is under way.
    *
@@ -119,6 +131,11 @@ export class Pipeline implements AsyncDisposable {
     this.#settle();
   }
 
+  /** Waits until the server has done with all that was sent, whatever it says. False: it was lost before. */
+  async settle(): Promise<boolean> {
+    return await this.#inbox.settled(this.#commands, longestSilenceMs);
+  }
+
   #settle(): void {
     while (this.#sent.length > 0 && (this.#sent[0] as Sent).commands <= this.#inbox.answered) {
       this.#unansweredBytes -= (this.#sent.shift() as Sent).bytes;
@@ -133,12 +150,17 @@ export class Pipeline implements AsyncDisposable {
 
 class Inbox {
   failure: Failure | undefined;
+  /** The error that it was ended by, if it was one. */
+  refused: string | undefined;
+  #isSettling = false;
   readonly #replies = new ReplyCounter();
   #allows: (error: string, number: number) => boolean = () => false;
   #isLoggingIn = true;
   #wanted = 0;
   #waiting: PromiseWithResolvers<void> | undefined;
   #begun = 0;
+  #good: number | undefined;
+  #isLost = false;
 
   /** Behind the login, numbers start again. */
   begin(allows: (error: string, number: number) => boolean): void {
@@ -151,6 +173,10 @@ class Inbox {
     return this.#replies.count - this.#begun;
   }
 
+  get good(): number {
+    return this.#good ?? this.answered;
+  }
+
   receive(chunk: Uint8Array): boolean {
     try {
       this.#replies.push(chunk, this.#take);
@@ -158,7 +184,8 @@ class Inbox {
       this.lose(cause as Failure);
       return false;
     }
-    if (this.#waiting !== undefined && this.answered >= this.#wanted) {
+    const isRefused = this.failure !== undefined && !this.#isSettling;
+    if (this.#waiting !== undefined && (isRefused || this.answered >= this.#wanted)) {
       this.#waiting.resolve();
       this.#waiting = undefined;
     }
@@ -166,22 +193,37 @@ class Inbox {
   }
 
   readonly #take = (error: string): void => {
-    if (this.#allows(error, this.answered)) return;
+    // Behind the first one, the rest is only counted.
+    if (this.failure !== undefined || this.#allows(error, this.answered)) return;
     if (this.#isLoggingIn) throw refusal("AUTH", "the server", error);
-    throw new Failure("SERVER_FAILED", `Cannot restore: the server says "${error}"`, {
+    this.#good = this.answered;
+    this.refused = error;
+    this.failure = new Failure("SERVER_FAILED", `Cannot restore: the server says "${error}"`, {
       hint: "What was restored so far is marked as incomplete.",
     });
   };
 
   lose(failure: Failure): void {
+    this.#isLost = true;
+    this.#good ??= this.answered;
     this.failure ??= failure;
-    this.#waiting?.reject(this.failure);
+    this.#waiting?.resolve();
     this.#waiting = undefined;
   }
 
   async until(count: number, silenceMs: number): Promise<void> {
+    if (this.failure === undefined && this.answered < count) await this.#wait(count, silenceMs);
     if (this.failure) throw this.failure;
-    if (this.answered >= count) return;
+  }
+
+  /** Whether all was answered, be it with errors. */
+  async settled(count: number, silenceMs: number): Promise<boolean> {
+    this.#isSettling = true;
+    if (!this.#isLost && this.answered < count) await this.#wait(count, silenceMs);
+    return !this.#isLost;
+  }
+
+  async #wait(count: number, silenceMs: number): Promise<void> {
     this.#wanted = count;
     this.#waiting = Promise.withResolvers();
     const { promise } = this.#waiting;

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { RespEncoder } from "../codec/resp/encode.ts";
-import { heldMs, LogCommands } from "./restore-replay.ts";
+import { heldMs } from "./restore-held.ts";
+import { LogCommands, type MarkMaker } from "./restore-replay.ts";
 
 function encode(commands: readonly string[]): Buffer {
   const encoder = new RespEncoder();
@@ -11,7 +12,9 @@ function encode(commands: readonly string[]): Buffer {
 
 /** The commands that a log becomes, as texts; "|" stands between batches. */
 function replay(log: readonly string[], options: { isOld?: boolean; cut?: number } = {}): string[] {
-  const marker = ({ bytes }: { bytes: number }) => ["marker", String(bytes)] as const;
+  const marker: MarkMaker = ({ bytes }, { isRepeatable }) => {
+    return { key: "marker", value: String(bytes), isRepeatable };
+  };
   const commands = new LogCommands({ bytes: 0, database: 2 }, marker, options);
   const bytes = encode(log);
   const size = options.cut ?? bytes.length;
@@ -73,7 +76,9 @@ test("LogCommands deletes the marker before SWAPDB takes it along", () => {
 });
 
 test("LogCommands puts every expiry off, and touches nothing that only looks like one", () => {
-  const [ms, held, seconds] = [1000, 1000 + heldMs, 1 + heldMs / 1000];
+  const { keys, fields } = heldMs;
+  const [ms, held, seconds] = [1000, 1000 + keys, 1 + keys / 1000];
+  const [field, fieldSeconds] = [1000 + fields, 1 + fields / 1000];
   const cases: readonly (readonly [string, string])[] = [
     [`SET k v PXAT ${ms}`, `SET k v PXAT ${held}`],
     ["SET k v NX EXAT 1", `SET k v NX EXAT ${seconds}`],
@@ -81,9 +86,9 @@ test("LogCommands puts every expiry off, and touches nothing that only looks lik
     [`pexpireat k ${ms}`, `pexpireat k ${held}`],
     ["EXPIREAT k 1", `EXPIREAT k ${seconds}`],
     [`GETEX k PXAT ${ms}`, `GETEX k PXAT ${held}`],
-    [`HPEXPIREAT h ${ms} FIELDS 1 f`, `HPEXPIREAT h ${held} FIELDS 1 f`],
-    ["HEXPIREAT h 1 FIELDS 1 f", `HEXPIREAT h ${seconds} FIELDS 1 f`],
-    [`HSETEX h PXAT ${ms} FIELDS 1 f v`, `HSETEX h PXAT ${held} FIELDS 1 f v`],
+    [`HPEXPIREAT h ${ms} FIELDS 1 f`, `HPEXPIREAT h ${field} FIELDS 1 f`],
+    ["HEXPIREAT h 1 FIELDS 1 f", `HEXPIREAT h ${fieldSeconds} FIELDS 1 f`],
+    [`HSETEX h PXAT ${ms} FIELDS 1 f v`, `HSETEX h PXAT ${field} FIELDS 1 f v`],
     [`HSETEX h FIELDS 1 PXAT ${ms}`, `HSETEX h FIELDS 1 PXAT ${ms}`],
     [`MSETEX 1 PXAT 5 PXAT ${ms}`, `MSETEX 1 PXAT 5 PXAT ${held}`],
     [`RESTORE k ${ms} x ABSTTL`, `RESTORE k ${held} x ABSTTL`],
@@ -98,12 +103,14 @@ test("LogCommands puts every expiry off, and touches nothing that only looks lik
 
 test("LogCommands gives servers before 6.2 the time of SET by a command of its own", () => {
   const sent = replay(["SET k v PXAT 1"], { isOld: true });
-  assert.deepEqual(sent.slice(1, 3), ["SET k v", `PEXPIREAT k ${1 + heldMs}`]);
+  assert.deepEqual(sent.slice(1, 3), ["SET k v", `PEXPIREAT k ${1 + heldMs.keys}`]);
 });
 
 test("LogCommands makes the same batches again from where one has ended", () => {
   const log = Array.from({ length: 2500 }, (_, i) => `SET k${i} v`);
-  const marker = ({ bytes }: { bytes: number }) => ["m", String(bytes)] as const;
+  const marker: MarkMaker = ({ bytes }, { isRepeatable }) => {
+    return { key: "m", value: String(bytes), isRepeatable };
+  };
   const bytes = encode(log);
   const ends = (from: number) => {
     const commands = new LogCommands({ bytes: from, database: 0 }, marker);

@@ -2,11 +2,7 @@
  * Makes commands for a running server of a log: batches that say how far they come, with all expiries
  * put off.
  *
- * WHY expiries are put off. A log is replayed hours or years after it was written. A server that
- * executes `SET session … PXAT` with a time long past deletes the key at once; so a later PERSIST, or
- * another expiry that is still to come, would find nothing, and the data would be other than they
- * were. A log tells itself what expired: it has the DEL. So for the time of the replay every expiry
- * is moved by `heldMs`, some 557 years; in the end each one is moved back (restore-expiries.ts).
+ * Expiries are put off, and moved back in the end: restore-held.ts, restore-expiries.ts.
  *
  * WHY batches. A client that is lost does not know what the server still executed of what it had sent.
  * So each batch ends by setting the key that says up to where the log has been replayed; and what
@@ -17,6 +13,8 @@
  * or it is a transaction, which is done as a whole with its marker, or not at all:
  *
  *   MULTI | [SELECT 0 | DEL marker] | SELECT n | records … | SELECT 0 | SET marker | SELECT m | EXEC
+ *
+ * Several batches are under way at a time: which of them went well, restore-window.ts keeps.
  *
  * A transaction costs a server a third more than its commands alone; so it is used where it has to be.
  * Rows of SET are sent as MSET (restore-set-row.ts).
@@ -47,11 +45,16 @@ import { Slice } from "../base/bytes.ts";
 import { Failure } from "../base/errors.ts";
 import { RecordScanner } from "../codec/aof/framing.ts";
 import { RespEncoder } from "../codec/resp/encode.ts";
+import {
+  type Expiring,
+  holdText,
+  isWord,
+  type TimeArgument,
+  timeArgument,
+  tooLong,
+} from "./restore-held.ts";
 import { isMarkRecord } from "./restore-marker.ts";
 import { SetRow } from "./restore-set-row.ts";
-
-/** Whole seconds, and small enough that every server takes a field's expiry that is moved by it. */
-export const heldMs = 2 ** 44 - (2 ** 44 % 1000);
 
 const keptBytes = 600 * 2 ** 20;
 const batchBytes = 256 * 1024;
@@ -85,11 +88,32 @@ export type Batch = {
   readonly commands: number;
   /** Records of the log in it. */
   readonly records: number;
+  /** Whether it may be done in part, and then again from its start. */
+  readonly isRepeatable: boolean;
 };
 
+/** What a batch is made of. */
+export type BatchFacts = {
+  readonly isRepeatable: boolean;
+  readonly hasExpiry: boolean;
+  readonly hasRemoval: boolean;
+};
+
+/** What stands behind a batch. */
+export type BatchMark = {
+  readonly key: string;
+  readonly value: string;
+  /** Whether a batch that is repeatable by itself is so behind those that are under way. */
+  readonly isRepeatable: boolean;
+};
+
+export type MarkMaker = (at: ReplayPosition, facts: BatchFacts) => BatchMark;
+
 export class LogCommands {
+  /** Whether the log has come to where an earlier restore had begun and not ended. */
+  isInside: boolean;
   readonly #scanner: RecordScanner;
-  readonly #marker: (at: ReplayPosition) => readonly [key: string, value: string];
+  readonly #marker: MarkMaker;
   readonly #isOld: boolean;
   readonly #mark: string | undefined;
   readonly #body = new RespEncoder();
@@ -116,9 +140,14 @@ export class LogCommands {
    */
   constructor(
     from: ReplayPosition,
-    marker: (at: ReplayPosition) => readonly [key: string, value: string],
-    { isOld = false, mark }: { isOld?: boolean; mark?: string | undefined } = {},
+    marker: MarkMaker,
+    {
+      isOld = false,
+      mark,
+      isInside = false,
+    }: { isOld?: boolean; mark?: string | undefined; isInside?: boolean } = {},
   ) {
+    this.isInside = isInside;
     this.#isOld = isOld;
     this.#mark = mark;
     this.#scanner = new RecordScanner({ offset: from.bytes, keepBytes: keptBytes });
@@ -152,7 +181,10 @@ export class LogCommands {
     const scanner = this.#scanner;
     this.#records++;
     if (scanner.argc === 1 && (this.#is(0, "multi") || this.#is(0, "exec"))) return;
-    if (this.#mark !== undefined && isMarkRecord(scanner, this.#mark)) return;
+    if (this.#mark !== undefined && isMarkRecord(scanner, this.#mark)) {
+      this.isInside = this.#is(0, "set");
+      return;
+    }
     if (this.#sent === 0) this.#begin();
     this.#sent++;
     this.#size += scanner.end - scanner.start;
@@ -160,6 +192,7 @@ export class LogCommands {
     this.#flushRow();
     this.#replies++;
     if (this.#is(0, "swapdb")) this.#hasSwap = true;
+    else if (this.#is(0, "flushall")) this.isInside = false;
     this.#isRepeatable &&= this.#mayRepeat();
     this.#now = scanner.database ?? this.#now;
     this.#copyRecord();
@@ -197,13 +230,13 @@ export class LogCommands {
 
   #copyRecord(): void {
     const scanner = this.#scanner;
-    const at = this.#timeAt();
-    if (at > 0) {
-      if (this.#isOld && scanner.argc > 4 && this.#is(0, "set")) this.#split(at);
-      else this.#copyMoved(at);
+    const time = timeArgument(scanner, this.#slice);
+    if (time !== undefined) {
+      if (this.#isOld && scanner.argc > 4 && this.#is(0, "set")) this.#split(time);
+      else this.#copyMoved(time);
       return;
     }
-    if (!scanner.raw(this.#slice)) throw this.#tooLong();
+    if (!scanner.raw(this.#slice)) throw tooLong(scanner);
     const { bytes, start, end } = this.#slice;
     this.#body.raw(bytes, start, end);
   }
@@ -222,7 +255,14 @@ export class LogCommands {
 
   #batch(): Batch {
     this.#flushRow();
-    const [key, value] = this.#marker({ bytes: this.#scanner.goodEnd, database: this.#now });
+    const { key, value, isRepeatable } = this.#marker(
+      { bytes: this.#scanner.goodEnd, database: this.#now },
+      {
+        isRepeatable: this.#isRepeatable,
+        hasExpiry: this.#hasExpiry,
+        hasRemoval: this.#hasRemoval,
+      },
+    );
     const body = this.#body;
     let commands = this.#replies + 2;
     body.command("SELECT", 0);
@@ -232,7 +272,7 @@ export class LogCommands {
       commands++;
     }
     const head: Uint8Array[] = [];
-    if (!this.#isRepeatable) {
+    if (!isRepeatable) {
       body.command("EXEC");
       const before = new RespEncoder();
       before.command("MULTI");
@@ -245,125 +285,47 @@ export class LogCommands {
       head.push(before.take());
     }
     const parts = [...head, ...this.#parts, body.take()];
-    const batch = { parts, commands, records: this.#records };
+    const batch = { parts, commands, records: this.#records, isRepeatable };
     this.#parts = [];
     this.#sent = 0;
     this.#records = 0;
     return batch;
   }
 
-  /** Which argument is an absolute time, or 0. */
-  #timeAt(): number {
-    const scanner = this.#scanner;
-    const { argc } = scanner;
-    if (argc < 3 || !scanner.argument(0, this.#slice)) return 0;
-    switch (this.#slice.length) {
-      case 3:
-        return argc > 3 && this.#is(0, "set") ? this.#behindOption(3) : 0;
-      case 5:
-        return this.#is(0, "getex") ? this.#behindOption(2) : 0;
-      case 6:
-        if (this.#is(0, "hsetex") || this.#is(0, "hgetex")) return this.#behindOption(2);
-        return this.#is(0, "msetex") ? this.#behindOption(2 + 2 * this.#number(1)) : 0;
-      case 7:
-        return this.#is(0, "restore") ? this.#ofRestore() : 0;
-      case 8:
-        return this.#is(0, "expireat") ? 2 : 0;
-      case 9:
-        return this.#is(0, "pexpireat") || this.#is(0, "hexpireat") ? 2 : 0;
-      case 10:
-        return this.#is(0, "hpexpireat") ? 2 : 0;
-      case 14:
-        return this.#is(0, "restore-asking") ? this.#ofRestore() : 0;
-      default:
-        return 0;
-    }
-  }
-
-  #ofRestore(): number {
-    if (this.#number(2) === 0) return 0;
-    for (let i = 4; i < this.#scanner.argc; i++) if (this.#is(i, "absttl")) return 2;
-    return 0;
-  }
-
-  /** What stands behind PXAT or EXAT; fields and values may be called so too. */
-  #behindOption(from: number): number {
+  #copyMoved({ index, of, isSeconds }: TimeArgument): void {
     const { argc } = this.#scanner;
-    for (let i = from; i < argc - 1; i++) {
-      if (this.#is(i, "fields")) return 0;
-      if (this.#is(i, "pxat") || this.#is(i, "exat")) return i + 1;
-    }
-    return 0;
-  }
-
-  #copyMoved(at: number): void {
-    const scanner = this.#scanner;
-    // PXAT and all names with a P are milliseconds; EXAT, EXPIREAT and HEXPIREAT are seconds.
-    const isSeconds =
-      this.#is(at - 1, "exat") || this.#is(0, "expireat") || this.#is(0, "hexpireat");
-    this.#body.array(scanner.argc);
-    for (let i = 0; i < scanner.argc; i++) {
-      if (i !== at) this.#copyArgument(i);
-      else if (scanner.argument(i, this.#slice)) {
-        this.#body.bulk(moved(this.#slice.latin1(), isSeconds));
-      } else throw this.#tooLong();
+    this.#body.array(argc);
+    for (let i = 0; i < argc; i++) {
+      if (i === index) this.#copyTime(i, of, isSeconds);
+      else this.#copyArgument(i);
     }
   }
 
   /** `SET key value … PXAT time` for servers before 6.2: the time by a command of its own. */
-  #split(at: number): void {
+  #split({ index, of, isSeconds }: TimeArgument): void {
     const { argc } = this.#scanner;
     this.#body.array(argc - 2);
-    for (let i = 0; i < argc; i++) if (i !== at && i !== at - 1) this.#copyArgument(i);
+    for (let i = 0; i < argc; i++) if (i !== index && i !== index - 1) this.#copyArgument(i);
     this.#body.array(3);
-    this.#body.bulkText("PEXPIREAT");
+    this.#body.bulkText(isSeconds ? "EXPIREAT" : "PEXPIREAT");
     this.#copyArgument(1);
-    if (!this.#scanner.argument(at, this.#slice)) throw this.#tooLong();
-    this.#body.bulk(moved(this.#slice.latin1(), false));
+    this.#copyTime(index, of, isSeconds);
     this.#replies++;
   }
 
+  #copyTime(index: number, of: Expiring, isSeconds: boolean): void {
+    if (!this.#scanner.argument(index, this.#slice)) throw tooLong(this.#scanner);
+    const text = holdText(this.#slice.latin1(), of, isSeconds);
+    this.#body.bulk(Buffer.from(text, "latin1"));
+  }
+
   #copyArgument(index: number): void {
-    if (!this.#scanner.argument(index, this.#slice)) throw this.#tooLong();
+    if (!this.#scanner.argument(index, this.#slice)) throw tooLong(this.#scanner);
     const { bytes, start, end } = this.#slice;
     this.#body.bulk(bytes, start, end);
   }
 
-  #number(index: number): number {
-    const isThere = this.#scanner.argument(index, this.#slice) && this.#slice.length < 17;
-    const value = isThere ? Number(this.#slice.latin1()) : Number.NaN;
-    return Number.isSafeInteger(value) && value >= 0 ? value : 2 ** 31;
-  }
-
-  /** Whether an argument is this word, in either case; `word` is in lower case. */
   #is(index: number, word: string): boolean {
-    const slice = this.#slice;
-    if (!this.#scanner.argument(index, slice)) {
-      if (index < this.#scanner.argc) throw this.#tooLong();
-      return false;
-    }
-    const { bytes, start, end } = slice;
-    if (end - start !== word.length) return false;
-    for (let i = 0; i < word.length; i++) {
-      const byte = bytes[start + i] as number;
-      const lower = byte >= 65 && byte <= 90 ? byte + 32 : byte;
-      if (lower !== word.charCodeAt(i)) return false;
-    }
-    return true;
+    return isWord(this.#scanner, index, word, this.#slice);
   }
-
-  #tooLong(): Failure {
-    const offset = this.#scanner.start;
-    const message = `Cannot replay a record of more than ${keptBytes} bytes at byte ${offset}`;
-    return new Failure("LIMIT_EXCEEDED", message, { offset });
-  }
-}
-
-const last = 2n ** 63n - 1n;
-
-/** A time as text, moved by `heldMs`; what is no number is left to the server to refuse. */
-function moved(text: string, isSeconds: boolean): Uint8Array {
-  if (!/^-?\d{1,19}$/.test(text)) return Buffer.from(text, "latin1");
-  const time = BigInt(text) + BigInt(isSeconds ? heldMs / 1000 : heldMs);
-  return Buffer.from(String(time < last ? time : last));
 }

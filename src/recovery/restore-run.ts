@@ -34,6 +34,7 @@ import {
   type Snapshot,
   targetOfMagic,
 } from "./restore-snapshot.ts";
+import { type Loader, loaderOf } from "./server-needs.ts";
 import { spawnWatched } from "./watched-process.ts";
 
 export type RunOptions = FolderOptions & {
@@ -64,12 +65,12 @@ export async function restoreAndRun(
 ): Promise<RunningRestored> {
   const { program, port, serverArguments = [], signal } = options;
   // A program that is none, or a port that is taken, is found out before gigabytes are written.
-  const { name, target } = await checkProgram(program);
+  const { name, target, loader } = await checkProgram(program);
   const snapshot = options.snapshot ?? (await openSnapshot(view, plan));
   mustLoad({ program: name, can: target, snapshot }, options);
   await checkPort(port);
   const isNew = !existsSync(folder);
-  const restored = await restoreToFolder(view, plan, folder, { ...options, snapshot });
+  const restored = await restoreToFolder(view, plan, folder, { ...options, snapshot, loader });
   const args = ["--port", String(port), ...restored.serverArguments, ...serverArguments];
   const { child: process, release } = spawnWatched(program, args, { cwd: folder });
   const said = new Said(process);
@@ -93,7 +94,7 @@ export async function restoreAndRun(
   }
 }
 
-type Program = { readonly name: string; readonly target: Target };
+type Program = { readonly name: string; readonly target: Target; readonly loader: Loader };
 
 /** What a program says of itself. @throws Failure */
 export async function checkProgram(program: string): Promise<Program> {
@@ -114,7 +115,9 @@ export async function checkProgram(program: string): Promise<Program> {
     });
   }
   const info = new Map([[`${family.toLowerCase()}_version`, version]]);
-  return { name: `${family} ${version}`, target: targetOfServer(info) };
+  const name = `${family} ${version}`;
+  const loader = { name, ...loaderOf(family.toLowerCase(), version) };
+  return { name, target: targetOfServer(info), loader };
 }
 
 function whyNot(cause: unknown): string {
@@ -148,7 +151,13 @@ export async function checkPort(port: number): Promise<void> {
     if (error instanceof Failure && error.code === "SERVER_UNREACHABLE") return;
     throw error;
   }
-  throw new Failure("USAGE", `Cannot start a server on port ${port}: one is there already`);
+  throw new Failure(
+    "USAGE",
+    `Cannot start a server on port ${port}: something listens there already`,
+    {
+      hint: `Choose another --port; to restore into what is there: --to redis://127.0.0.1:${port}.`,
+    },
+  );
 }
 
 /** Waits until a server has loaded its data. @throws Failure SERVER_FAILED with what it said */

@@ -18,7 +18,8 @@
  *   1. A server that has keys is refused unless it was said what shall become of them. It is emptied
  *      only after what shall be restored was read to its end (restore-check.ts), and `safety()` has returned.
  *   2. A server with the marker of another restore is not gone on with. Where it is emptied, that is said.
- *   3. The first error that a server answers ends the restore; the marker stays.
+ *   3. The first error that a server answers ends the restore; the marker stays. It is not gone on with behind the
+ *      command that was refused: keys are restored again from the last mark, and of the log see restore-window.ts.
  *   4. Keys are passed over only where it is certain that they were restored: `keys` of a marker counts those
  *      of a file that is the same each time.
  *   5. No key of the data is lost to the marker: one that is called so is refused.
@@ -35,10 +36,10 @@ import { type Address, formatEndpoint } from "../link/address.ts";
 import type { ClusterPlan } from "./cluster-plan.ts";
 import { type SlotRules, slotRules } from "./cluster-rules.ts";
 import { type ExpiryPolicy, KeyPipe, type KeyPipeOptions } from "./key-pipe.ts";
-import { readLog } from "./log-reader.ts";
-import type { LogRange, Plan } from "./plan-result.ts";
+import { expiriesFromMs, type LogRange, type Plan } from "./plan-result.ts";
 import {
   checkServer,
+  databasesOf,
   logMayHold,
   scanLog,
   tryKeys,
@@ -47,11 +48,11 @@ import {
 } from "./restore-check.ts";
 import { cannotTell, conflictFailure, findConflict } from "./restore-conflicts.ts";
 import { type HeldSnapshot, mustHaveServer, openData } from "./restore-data.ts";
-import { type ExpiryRule, releaseExpiries, versionOf } from "./restore-expiries.ts";
 import { librariesLeftOut } from "./restore-folder.ts";
 import { type KeyChoice, KeyCommands, Lane } from "./restore-keys.ts";
 import type { ArchiveView } from "./restore-locate.ts";
-import { beginning, type Mark, readMarks } from "./restore-marker.ts";
+import { LogReplay, release, resumeOf } from "./restore-log.ts";
+import { beginning, insideNote, type Mark, readMarks } from "./restore-marker.ts";
 import {
   checkNode,
   clientName,
@@ -62,16 +63,18 @@ import {
   openNodes,
   targetOfServer,
   waitForOthers,
+  whatIsThere,
 } from "./restore-nodes.ts";
 import { Pipeline } from "./restore-pipeline.ts";
 import { ProgressCounter } from "./restore-progress.ts";
-import { type Batch, heldMs, LogCommands, type ReplayPosition } from "./restore-replay.ts";
 import { mustNotMix, type RestoredServer, type ServerOptions } from "./restore-request.ts";
 import { openSnapshot, pushAll } from "./restore-snapshot.ts";
 import { sweepScratchFolders } from "./scratch-folder.ts";
 import { isEverything } from "./selection.ts";
 
 const defaultKeysPerMark = 200_000;
+const ownAmongSkipped =
+  "keys that were there already are those of others, and those that the run that was cut off had restored";
 
 /** Data that are restored as one: of an instance, or of a shard, with whose copies count. */
 type Step = {
@@ -99,8 +102,8 @@ export async function restoreToServer(
   mustNotMix(options);
   await using stack = new AsyncDisposableStack();
   const nodes = await openNodes(address, options, stack);
-  const { id, moment, rawBytes } = plan;
-  const work = { id, ms: moment.ms, rawBytes, steps: [{ plan }] };
+  const { id, rawBytes } = plan;
+  const work = { id, ms: expiriesFromMs(plan), rawBytes, steps: [{ plan }] };
   return await new ServerJob(view, work, nodes, options, stack).run();
 }
 
@@ -153,8 +156,8 @@ class ServerJob {
   #isNamed = false;
   /** Masters that have a marker and nothing else, where it was cut off before all had one. */
   #begun: ReadonlySet<Node> = new Set();
-  /** Commands of the pipeline up to here may have been executed before. */
-  #repeated = 0;
+  /** What is restored lies inside of another restore, which was recorded. */
+  #isInside = false;
   #keys = 0;
   #isFirstStep = true;
   #mayHoldMark: boolean | undefined;
@@ -187,15 +190,18 @@ class ServerJob {
     const mark = await this.#findMark();
     // Where all of its data were there, nobody else would remove what it left on this machine.
     if (mark !== undefined) await sweepScratchFolders(systemClock.now());
+    if (mark?.isInside) this.#isInside = true;
     if (mark === undefined || mark.phase === "keys") await this.#restoreSteps(mark);
     if (this.#replays) {
-      const pipelines = await this.#openPipelines();
-      if (mark?.phase !== "expiries") await this.#replay(pipelines[0] as Pipeline, mark);
-      await this.#mark({ ...beginning, phase: "expiries" });
+      if (mark?.phase !== "expiries") await this.#replay(mark);
+      await this.#mark({ ...beginning, phase: "expiries", isInside: this.#isInside });
       await this.#release();
     }
+    if (this.#isInside) this.#notes.add(insideNote);
     await mustNotHaveEvicted(this.#nodes);
     for (const { control, marker } of this.#nodes) await control.ask("DEL", marker);
+    if (mark !== undefined && this.#options.conflict === "skip" && this.#skipped > 0)
+      this.#notes.add(ownAmongSkipped);
     this.#progress.begin("done");
     return {
       servers: this.#nodes.map(({ endpoint }) => formatEndpoint(endpoint)),
@@ -260,7 +266,8 @@ class ServerJob {
   async #findMark(): Promise<Mark | undefined> {
     const marks = await readMarks(this.#nodes);
     const found = marks.filter((mark) => mark !== undefined);
-    if (found.every(({ plan }) => plan === this.#id)) {
+    const isOwn = found.every(({ plan }) => plan === this.#id);
+    if (isOwn && !this.#isLost(found[0])) {
       if (found.length === marks.length) return marks[0];
       const end = this.#work.steps.length;
       const last = found.find(({ phase, steps }) => phase === "keys" && steps === end);
@@ -268,15 +275,26 @@ class ServerJob {
       return last;
     }
     if (this.#options.overwrite) {
-      this.#notes.add(
-        "another restore that was cut off in this server is given up, and begun over",
-      );
+      const which = isOwn ? "this restore, that" : "another restore that";
+      this.#notes.add(`${which} was cut off in this server is given up, and begun over`);
       return undefined;
     }
     const message = "Cannot restore: another restore into this server was cut off";
     throw new Failure("TARGET_NOT_EMPTY", message, {
       hint: "Repeat that one to go on with it, or empty the server with --overwrite.",
     });
+  }
+
+  /** Whether it cannot be gone on with. @throws Failure where it may not be begun over either */
+  #isLost(mark: Mark | undefined): boolean {
+    if (mark?.phase !== "log" && mark?.phase !== "failed") return false;
+    try {
+      resumeOf(mark, this.#nodes[0] as Node);
+      return false;
+    } catch (error) {
+      if (this.#options.overwrite) return true;
+      throw error;
+    }
   }
 
   /** The same only for what restores the same in the same way. */
@@ -289,14 +307,16 @@ class ServerJob {
 
   /** Makes sure that what is there may be there, and sets the marker. */
   async #makeRoom(data: HeldSnapshot): Promise<void> {
-    const { overwrite = false, conflict, safety } = this.#options;
-    const taken = this.#nodes.filter(
-      (node) =>
-        !this.#begun.has(node) && [...node.info.keys()].some((name) => /^db\d+$/.test(name)),
-    );
+    const { overwrite = false, conflict, safety, selection = {} } = this.#options;
+    const taken: string[] = [];
+    for (const node of this.#nodes) {
+      const has = this.#begun.has(node)
+        ? undefined
+        : await whatIsThere(node, isEverything(selection));
+      if (has !== undefined) taken.push(`${formatEndpoint(node.endpoint)}: there are ${has}`);
+    }
     if (taken.length > 0 && !overwrite && conflict === undefined) {
-      const names = taken.map(({ endpoint }) => formatEndpoint(endpoint)).join(", ");
-      throw new Failure("TARGET_NOT_EMPTY", `Cannot restore into ${names}: there are keys`, {
+      throw new Failure("TARGET_NOT_EMPTY", `Cannot restore into ${taken.join(", ")}`, {
         hint: "Empty it with --overwrite, or keep what is there with --conflict skip|overwrite|fail.",
       });
     }
@@ -304,9 +324,8 @@ class ServerJob {
       await this.#check(data);
       await safety?.();
       for (const node of this.#nodes) await emptyNode(node, this.#markOf(beginning));
-    } else if (this.#replays && this.#plan.log && (await this.#markInLog(this.#plan.log))) {
-      this.#progress.begin("checking");
-      await this.#scanLog(this.#plan.log);
+    } else {
+      await this.#askServers(databasesOf(data, this.#options));
     }
     await this.#mark(beginning);
   }
@@ -325,9 +344,15 @@ class ServerJob {
     const snapshot = isStored ? { ...data, bytes } : data;
     await tryKeys(snapshot, commands, { pipe: this.#choice, lanes, progress, signal });
     for (const { plan: other } of others) await verifyPlan(this.#view, other, { progress, signal });
-    const range = this.#replays ? plan.log : undefined;
-    const log = range && (await this.#scanLog(range));
-    const highestDatabase = Math.max(commands.highestDatabase, log?.highestDatabase ?? 0);
+    await this.#askServers([commands.highestDatabase]);
+  }
+
+  /** Whether they have the databases that are needed, and know the commands. @throws Failure */
+  async #askServers(databases: readonly number[]): Promise<void> {
+    const { log: range } = this.#plan;
+    if (range !== undefined && this.#replays) this.#progress.begin("checking");
+    const log = range && this.#replays ? await this.#scanLog(range) : undefined;
+    const highestDatabase = Math.max(0, ...databases, log?.highestDatabase ?? 0);
     const needs = { commands: log?.commands ?? [], highestDatabase };
     for (const { control } of this.#nodes) await checkServer(control, needs);
   }
@@ -387,9 +412,7 @@ class ServerJob {
   async #openPipelines(stack = this.#stack): Promise<Pipeline[]> {
     const { connect = {}, signal, conflict } = this.#options;
     const isShard = this.#work.steps[0]?.rules !== undefined;
-    const allows = (error: string, number: number) => {
-      // What is repeated may meet a key of the type that it got later on, to be deleted again.
-      if (number < this.#repeated) return error.startsWith("WRONGTYPE");
+    const allows = (error: string) => {
       if (conflict === "skip" && /^ERR (Library|Function) .*already exists/.test(error)) {
         // Behind the first step, it may be one that was restored.
         if (this.#isFirstStep) this.#skippedLibraries.add(error);
@@ -430,14 +453,16 @@ class ServerJob {
       await sendAll(lanes, pipelines);
       this.#progress.keys = before + commands.keys;
       this.#progress.add(bytes);
-      if (!isSameEachTime || commands.keys < marked + keysPerMark) return;
+      if (commands.keys < marked + keysPerMark) return;
       for (const pipeline of pipelines) await pipeline.drain();
       marked = commands.keys;
-      await this.#mark({ ...beginning, steps: number, keys: marked });
+      // Also where it says nothing new: whoever reads the log of this server sees the restore by its marks.
+      await this.#mark({ ...beginning, steps: number, keys: isSameEachTime ? marked : 0 });
     });
     for (const pipeline of pipelines) await pipeline.drain();
     this.#keys = before + commands.keys;
     this.#keys -= this.#skipped - skippedBefore;
+    if (commands.marks > 0) this.#isInside = true;
     this.#tellOfLibraries(pipe.counts.libraries);
     for (const [what, count] of commands.dropped) {
       this.#dropped.set(what, (this.#dropped.get(what) ?? 0) + count);
@@ -508,9 +533,10 @@ class ServerJob {
 
   get #expiry(): ExpiryPolicy {
     // Put off, as those in the log are.
-    if (this.#replays) return { kind: "shift", fromMs: 0, toMs: heldMs };
+    if (this.#replays) return { kind: "hold" };
     const { ttl = "keep" } = this.#options;
-    if (ttl === "keep" || ttl === "persist") return { kind: ttl };
+    if (ttl === "keep") return { kind: ttl };
+    if (ttl === "persist") return { kind: ttl, fromMs: this.#work.ms };
     return { kind: "shift", fromMs: this.#shiftFromMs, toMs: this.#clock.now() };
   }
 
@@ -519,59 +545,36 @@ class ServerJob {
     return typeof ttl === "object" ? ttl.shiftFromMs : this.#work.ms;
   }
 
-  async #replay(pipeline: Pipeline, mark: Mark | undefined): Promise<void> {
+  async #replay(mark: Mark | undefined): Promise<void> {
     const { log } = this.#plan;
     if (log === undefined) return;
-    const { signal } = this.#options;
-    const { marker, info } = this.#nodes[0] as Node;
-    const markInLog = await this.#markInLog(log);
-    const from =
-      mark?.phase === "log"
-        ? { bytes: mark.bytes, database: mark.database ?? undefined }
-        : { bytes: 0, database: log.start.database };
-    const describe = (at: ReplayPosition) => {
-      const place = { bytes: at.bytes, database: at.database ?? null };
-      const mark = { plan: this.#id, phase: "log", steps: 1, keys: this.#keys, ...place };
-      return [marker, JSON.stringify(mark)] as const;
+    const node = this.#nodes[0] as Node;
+    const { connect = {}, signal } = this.#options;
+    const isResumed = mark?.phase === "log";
+    if (isResumed) this.#keys = mark.keys;
+    const database = log.start.database ?? null;
+    const begin = {
+      ...({ ...beginning, phase: "log", steps: 1, keys: this.#keys, database } as const),
+      ...{ good: { bytes: 0, database }, isInside: this.#isInside },
     };
-    const isOld = versionOf(info) < 6.02;
-    const commands = new LogCommands(from, describe, { isOld, mark: markInLog });
-    if (mark?.phase === "log") this.#keys = mark.keys;
-    this.#progress.begin("log");
-    let at = 0;
-    let isRepeated = mark?.phase === "log";
-    const send = async ({ parts, commands: count, records }: Batch) => {
-      if (isRepeated) this.#repeated = pipeline.commands + count;
-      isRepeated = false;
-      await pipeline.send(parts, count);
-      this.#progress.commands += records;
-    };
-    for await (const chunk of readLog(this.#view, log, { signal })) {
-      const rest = chunk.subarray(Math.max(0, from.bytes - at));
-      at += chunk.length;
-      for (const batch of commands.push(rest)) await send(batch);
-      this.#progress.add(chunk.length);
-    }
-    const last = commands.finish();
-    if (last !== undefined) await send(last);
-    await pipeline.drain();
+    // What is done of the first batch must not be met by the keys once more.
+    if (!isResumed) await this.#mark(begin);
+    const replay = new LogReplay(this.#view, {
+      ...{ log, node, connect, signal, isResumed, id: this.#id, progress: this.#progress },
+      ...(this.#isNamed && { clientName }),
+      mark: isResumed ? mark : { plan: this.#id, ...begin },
+      markInLog: await this.#markInLog(log),
+    });
+    this.#isInside = await replay.run();
   }
 
-  /** Moves the expiries back that were put off. */
   async #release(): Promise<void> {
-    const { control, info } = this.#nodes[0] as Node;
-    this.#progress.begin("expiries");
     const { ttl = "keep" } = this.#options;
-    const [fromMs, toMs] = [this.#shiftFromMs, this.#clock.now()];
-    const rule: ExpiryRule =
-      ttl === "keep"
-        ? (atMs) => atMs
-        : ttl === "persist"
-          ? () => "none"
-          : (atMs) => (atMs <= fromMs ? "gone" : atMs - fromMs + toMs);
-    const version = versionOf(info);
-    const onKeys = () => this.#progress.add(0);
-    await releaseExpiries(control, { rule, version, onKeys });
+    await release(this.#nodes[0] as Node, {
+      ttl: typeof ttl === "object" ? "shift" : ttl,
+      fromMs: this.#shiftFromMs,
+      ...{ toMs: this.#clock.now(), progress: this.#progress },
+    });
   }
 }
 

@@ -26,6 +26,8 @@ export type Snapshot = {
   readonly magic: string | null;
   /** Null where nobody counted them. */
   readonly keys: number | null;
+  /** That it has keys of, where that is known without reading it. */
+  readonly databases?: readonly number[];
   readonly bytes: () => AsyncIterable<Uint8Array>;
 };
 
@@ -35,7 +37,8 @@ export async function openSnapshot(
   { set, target, log }: Plan,
 ): Promise<Snapshot> {
   const reader = await openSetObject(view, set.name, set.manifest, set.object);
-  const { rawBytes, magic, keys } = reader.index as RdbIndex;
+  const { rawBytes, magic, keys, blocks } = reader.index as RdbIndex;
+  const databases = blocks.flatMap((block) => (block.keys ?? []).map(([database]) => database));
   const use = target.kind === "set" ? "named" : log === undefined ? "alone" : "with log";
   const hint = hintFor(set.name, use);
   return {
@@ -43,6 +46,7 @@ export async function openSnapshot(
     rawBytes,
     magic,
     keys,
+    databases: [...new Set(databases)],
     bytes: () => readSet(reader, hint),
   };
 }
@@ -85,6 +89,19 @@ export function isLoadable(magic: string | null, target: Target): boolean {
 export function changesNothing({ selection = {}, expiry, prefix }: KeyPipeOptions): boolean {
   const isKept = expiry === undefined || expiry.kind === "keep";
   return isEverything(selection) && isKept && prefix === undefined;
+}
+
+/**
+ * Whether a file is taken over as it is. A named 7.4 has it looked into: of the readers of its files only Redis 8
+ * knows vector sets.
+ */
+export function isTakenOver(
+  magic: string | null,
+  target: Target,
+  { pipe = {}, isNamed }: { readonly pipe?: KeyPipeOptions; readonly isNamed: boolean },
+): boolean {
+  const mayHoldMore = isNamed && target === "redis:7.4";
+  return isLoadable(magic, target) && !mayHoldMore && changesNothing(pipe);
 }
 
 /** What is piped at once: the event loop waits so long. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { Failure } from "../base/errors.ts";
-import { formatTarget, parseTarget } from "./target.ts";
+import { describeTarget, formatTarget, notesOfTarget, parseTarget } from "./target.ts";
 
 process.env["TZ"] = "Europe/Berlin";
 const now = Date.parse("2026-11-22T10:41:05.500Z");
@@ -25,7 +25,8 @@ test("parseTarget() reads times with a zone, and takes the whole of a second", (
 test("parseTarget() takes a time without a zone as local, and says which zone that is", () => {
   assert.equal(at("2026-11-22T11:41:05"), "2026-11-22T10:41:05.999Z");
   assert.equal(at("2026-07-01 11:41"), "2026-07-01T09:41:00.999Z");
-  assert.equal(at("2026-11-22"), "2026-11-21T23:00:00.000Z");
+  assert.equal(at("2026-11-22"), "2026-11-21T23:00:00.999Z");
+  assert.equal(at("2026-11-22  11:41:05"), "2026-11-22T10:41:05.999Z");
   const target = parseTarget("2026-11-22T11:41:05", now);
   assert.deepEqual(target.kind === "time" && target.zone, "Europe/Berlin");
   const utc = parseTarget("2026-11-22T11:41:05Z", now);
@@ -42,7 +43,48 @@ test("parseTarget() takes a time of day as the last one that was", () => {
   assert.equal(at("23:00", Date.parse("2026-03-29T12:00:00Z")), "2026-03-28T22:00:00.999Z");
 });
 
+test("parseTarget() says where it took yesterday", () => {
+  const target = parseTarget("11:41:06", now);
+  const note = "11:41:06 of today is still to come: yesterday's is taken";
+  assert.deepEqual(notesOfTarget(target), [note]);
+  assert.deepEqual(notesOfTarget(parseTarget("11:41:05", now)), []);
+  assert.deepEqual(notesOfTarget(parseTarget("before:FLUSHALL@11:41:06", now)), [note]);
+});
+
+test("parseTarget() reads a time of today and of yesterday", () => {
+  assert.equal(at("yesterday 11:41"), "2026-11-21T10:41:00.999Z");
+  assert.equal(at("Yesterday 10:41:05.25Z"), "2026-11-21T10:41:05.250Z");
+  assert.equal(at("today 11:41:06"), "2026-11-22T10:41:06.999Z");
+});
+
+test("parseTarget() takes the first of two hours of one name, and says the other", () => {
+  const target = parseTarget("2026-10-25 02:30", now);
+  assert.equal(formatTarget(target), "2026-10-25T00:30:00.999Z");
+  assert.match(notesOfTarget(target)[0] ?? "", /twice: .* the other is 2026-10-25T01:30:00.999Z/);
+  assert.deepEqual(notesOfTarget(parseTarget("2026-10-25 03:00", now)), []);
+  assert.equal(at("2026-10-25 03:00"), "2026-10-25T02:00:00.999Z");
+});
+
+test("describeTarget() tells what was understood, on both clocks", () => {
+  const said = (text: string) => describeTarget(parseTarget(text, now));
+  const both = "2026-11-22T10:05:00.999Z (2026-11-22 11:05:00.999 +01:00 in Europe/Berlin)";
+  assert.equal(said("11:05"), both);
+  assert.equal(said("before:FLUSHALL@11:05"), `before:FLUSHALL@${both}`);
+  assert.equal(said("2026-11-22T10:05Z"), "2026-11-22T10:05:00.999Z");
+  assert.equal(said("before:FLUSHALL"), "before:FLUSHALL");
+});
+
+test("parseTarget() reads what clocks count", () => {
+  assert.equal(at("1795344065"), "2026-11-22T10:41:05.999Z");
+  assert.equal(at("1795344065123"), "2026-11-22T10:41:05.123Z");
+});
+
 test("parseTarget() reads ages", () => {
+  assert.equal(at("1 h ago"), "2026-11-22T09:41:05.500Z");
+  assert.equal(at("5 min ago"), "2026-11-22T10:36:05.500Z");
+  assert.equal(at("1 day 2 Hours 30 minutes ago"), "2026-11-21T08:11:05.500Z");
+  assert.equal(at("1sec 500 ms ago"), "2026-11-22T10:41:04.000Z");
+  assert.equal(at("0s ago"), "2026-11-22T10:41:05.500Z");
   assert.equal(at("5m ago"), "2026-11-22T10:36:05.500Z");
   assert.equal(at("2h30m ago"), "2026-11-22T08:11:05.500Z");
   assert.equal(at("1d 250ms ago"), "2026-11-21T10:41:05.250Z");
@@ -71,6 +113,10 @@ test("parseTarget() reads positions, sets, the latest moment, and commands", () 
 const wrong: readonly (readonly [text: string, found: RegExp])[] = [
   ["", /none of the forms/],
   ["yesterday", /none of the forms/],
+  ["yesterday 25:00", /no such date/],
+  ["179534406", /none of the forms/],
+  ["5 moons ago", /none of the forms/],
+  ["2026-03-29 02:30", /put forward/],
   ["22/11/2026", /none of the forms/],
   ["2026-02-30T00:00:00Z", /no such date/],
   ["2026-11-22T25:00:00Z", /no such date/],

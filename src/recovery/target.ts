@@ -4,19 +4,22 @@
  *   2026-11-22T10:41:05Z         a time: with Z, an offset as +01:00, or without: in the zone of this
  *   2026-11-22 10:41             process. Parts of a second may follow; the date alone is its start
  *   10:41:05, 10:41              that time of day the last time that it was: today, or else yesterday
- *   5m ago, 2h30m ago            days, hours, minutes, seconds, ms: that long before now
+ *   today 10:41, yesterday 10:41 of those days
+ *   5m ago, 2h30m ago, 1 h ago   days, hours, minutes, seconds, ms, also in words: that long before now
+ *   1795370803, 1795370803988    seconds or milliseconds since 1970
  *   now, latest                  the last moment that there is
  *   @ID:OFFSET                   a position; of the id, any beginning that only one id has
  *   set:NAME                     a backup set as it is
  *   before:COMMAND               before the last such command
  *   before:COMMAND@TIME          … before the last one up to a time, in any of the forms above
  *
- * A TIME includes every write stamped at or before it. One that ends with a second, or with a minute,
- * takes all of that second, as Redis's own truncation does: 10:41:05 is 10:41:05.999.
+ * A TIME is a second, and takes all of it, as Redis's own truncation does: 10:41:05 is 10:41:05.999. What is left
+ * out is 0, so 10:41 is the second 10:41:00. One with parts of a second, or an age, ends at that millisecond.
  *
- * REJECTED. Dates in words and in local orders (22/11, 11/22): whoever restores may not be misread.
- * Times without a zone as UTC: people read them off their own clock; so the zone that was taken is
- * said (`zone`), for the plan to show.
+ * REJECTED. All of a minute for 10:41: whoever writes the minute of an accident wants to be before it. Dates in local
+ * orders (22/11, 11/22): whoever restores may not be misread. Times without a zone as UTC: people read them off
+ * their own clock; so the zone that was taken is said (`zone`), for the plan to show, and so is what else
+ * was chosen (`notes`): yesterday, or the first of two hours of one name. A time that a clock left out is none.
  */
 import { Failure } from "../base/errors.ts";
 
@@ -27,6 +30,8 @@ export type RestoreTarget =
       readonly ms: number;
       /** The zone that a time without one was taken to be in. */
       readonly zone?: string;
+      /** For people: what was chosen of several. */
+      readonly notes?: readonly string[];
     }
   | { readonly kind: "latest" }
   | { readonly kind: "position"; readonly idPrefix: string; readonly offset: number }
@@ -38,12 +43,13 @@ export type RestoreTarget =
       /** The last millisecond in which it may be; undefined: any. */
       readonly untilMs: number | undefined;
       readonly zone?: string;
+      readonly notes?: readonly string[];
     };
 
-type Time = { readonly ms: number; readonly zone?: string };
+type Time = { readonly ms: number; readonly zone?: string; readonly notes?: readonly string[] };
 
 const examples =
-  'Write 2026-11-22T10:41:05Z, 10:41:05, "5m ago", latest, @REPLID:OFFSET, set:NAME or before:FLUSHALL.';
+  'Write 2026-11-22T10:41:05Z, 10:41:05, "yesterday 10:41", "5m ago", latest, @REPLID:OFFSET, set:NAME or before:FLUSHALL.';
 
 /**
  * Reads a target. Times of day and ages count from `nowMs`.
@@ -80,6 +86,30 @@ export function formatTarget(target: RestoreTarget): string {
   }
 }
 
+/** The same with what a time without a zone was taken for, on the clock of this process. */
+export function describeTarget(target: RestoreTarget): string {
+  const text = formatTarget(target);
+  const ms = target.kind === "time" ? target.ms : undefined;
+  const localMs = target.kind === "before" ? target.untilMs : ms;
+  if (!("zone" in target) || target.zone === undefined || localMs === undefined) return text;
+  return `${text} (${formatLocal(localMs)} in ${target.zone})`;
+}
+
+/** "2026-11-22 18:05:00.999 +01:00" */
+function formatLocal(ms: number): string {
+  const offset = -new Date(ms).getTimezoneOffset();
+  const [date, time = ""] = new Date(ms + offset * units.m).toISOString().split("T");
+  const two = (count: number) => String(count).padStart(2, "0");
+  const size = Math.abs(offset);
+  const zone = `${offset < 0 ? "-" : "+"}${two(Math.floor(size / 60))}:${two(size % 60)}`;
+  return `${date} ${time.replace("Z", "")} ${zone}`;
+}
+
+/** What was chosen of several, for people. */
+export function notesOfTarget(target: RestoreTarget): readonly string[] {
+  return "notes" in target ? (target.notes ?? []) : [];
+}
+
 function parsePosition(text: string): RestoreTarget {
   const [, idPrefix, offset] = /^@([0-9a-f]{1,40}):(\d{1,16})$/i.exec(text) ?? [];
   if (idPrefix === undefined || !Number.isSafeInteger(Number(offset))) {
@@ -110,27 +140,50 @@ function parseBefore(text: string, nowMs: number): RestoreTarget {
     const hint = 'Behind the "@" write a time: 2026-11-22T10:41:05Z, 10:41:05 or "5m ago".';
     throw refusal(text, `${JSON.stringify(rest.slice(at + 1))} is no time`, hint);
   }
-  const { ms, ...zone } = time;
-  return { kind: "before", command, untilMs: ms, ...zone };
+  const { ms, ...how } = time;
+  return { kind: "before", command, untilMs: ms, ...how };
 }
 
 const dayMs = 24 * 60 * 60 * 1000;
 
 function parseTime(text: string, nowMs: number): Time | undefined {
-  return parseAge(text, nowMs) ?? parseDate(text) ?? parseTimeOfDay(text, nowMs);
+  return (
+    parseAge(text, nowMs) ??
+    parseCount(text) ??
+    parseDate(text) ??
+    parseNamedDay(text, nowMs) ??
+    parseTimeOfDay(text, nowMs)
+  );
 }
 
 const units = { d: dayMs, h: 3_600_000, m: 60_000, s: 1000, ms: 1 } as const;
+/** The longer ones first: what matches is taken. */
+const unitWords: readonly (readonly [words: string, unit: keyof typeof units])[] = [
+  ["milliseconds|millisecond|msec|ms", "ms"],
+  ["days|day|d", "d"],
+  ["hours|hour|hrs|hr|h", "h"],
+  ["minutes|minute|mins|min|m", "m"],
+  ["seconds|second|secs|sec|s", "s"],
+];
+const anyUnit = unitWords.map(([words]) => words).join("|");
 
 function parseAge(text: string, nowMs: number): Time | undefined {
-  const age = /^((?:\d{1,12}(?:d|h|ms|m|s)\s*)+)ago$/i.exec(text)?.[1]?.toLowerCase();
+  const age = new RegExp(`^((?:\\d{1,12}\\s*(?:${anyUnit})\\s*)+)ago$`, "i").exec(text)?.[1];
   if (age === undefined) return undefined;
   let ms = 0;
-  for (const [, count, unit] of age.matchAll(/(\d+)(d|h|ms|m|s)/g)) {
-    ms += Number(count) * units[unit as keyof typeof units];
+  for (const [, count, word = ""] of age.toLowerCase().matchAll(/(\d+)\s*([a-z]+)/g)) {
+    const [, unit] = unitWords.find(([words]) => words.split("|").includes(word)) ?? [];
+    if (unit === undefined) return undefined;
+    ms += Number(count) * units[unit];
   }
   if (ms > nowMs) throw refusal(text, "that is before 1970", examples);
   return { ms: nowMs - ms };
+}
+
+/** Seconds since 1970 have ten digits, milliseconds thirteen: from 2001 to 2286. */
+function parseCount(text: string): Time | undefined {
+  if (/^\d{10}$/.test(text)) return { ms: Number(text) * 1000 + 999 };
+  return /^\d{13}$/.test(text) ? { ms: Number(text) } : undefined;
 }
 
 const datePattern =
@@ -141,7 +194,7 @@ function parseDate(text: string): Time | undefined {
   if (found === null) return undefined;
   const [, year, month, day, hour, minute, second, fraction, zone] = found;
   const date = [Number(year), Number(month), Number(day)] as const;
-  if (hour === undefined) return checked(text, [...date, 0, 0, 0], 0, undefined);
+  if (hour === undefined) return checked(text, [...date, 0, 0, 0], 999, undefined);
   const time = [Number(hour), Number(minute), Number(second ?? 0)] as const;
   return checked(text, [...date, ...time], readFraction(fraction), zone);
 }
@@ -162,10 +215,7 @@ function checked(text: string, fields: Fields, ms: number, zone: string | undefi
   if (!isSame || minute > 59 || second > 59 || year < 1970) {
     throw refusal(text, "there is no such date or time", examples);
   }
-  if (zone === undefined) {
-    const local = new Date(year, month - 1, day, hour, minute, second, ms);
-    return { ms: local.getTime(), zone: localZone() };
-  }
+  if (zone === undefined) return onLocalClock(text, utc.getTime());
   if (zone.toUpperCase() === "Z") return { ms: utc.getTime() };
   const [, sign, hours, minutes] = /([+-])(\d{2}):?(\d{2})/.exec(zone) ?? [];
   if (Number(hours) > 23 || Number(minutes) > 59) throw refusal(text, "no such zone", examples);
@@ -173,22 +223,61 @@ function checked(text: string, fields: Fields, ms: number, zone: string | undefi
   return { ms: utc.getTime() - (sign === "-" ? -shift : shift) };
 }
 
-function parseTimeOfDay(text: string, nowMs: number): Time | undefined {
-  const found = /^(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?\s*(Z)?$/i.exec(text);
+/**
+ * The time at which the clock of this process shows what one in UTC shows at `shownMs`. Where clocks are put back,
+ * there are two; where they are put forward, there is none.
+ */
+function onLocalClock(text: string, shownMs: number): Time {
+  const offsetAt = (ms: number) => new Date(ms).getTimezoneOffset() * units.m;
+  // No zone is further than a day from UTC, and none changes twice within two.
+  const offsets = new Set([offsetAt(shownMs - dayMs), offsetAt(shownMs + dayMs)]);
+  const all = [...offsets].map((offset) => shownMs + offset);
+  const times = all.filter((ms) => ms - offsetAt(ms) === shownMs).sort((a, b) => a - b);
+  const zone = localZone();
+  const [ms, second] = times;
+  if (ms === undefined) {
+    throw refusal(text, `clocks in ${zone} were put forward over that time`, examples);
+  }
+  if (second === undefined) return { ms, zone };
+  const other = new Date(second).toISOString();
+  const note = `clocks in ${zone} showed that time twice: the first one is taken; the other is ${other}`;
+  return { ms, zone, notes: [note] };
+}
+
+const timePattern = /^(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?\s*(Z)?$/i;
+
+/** That time of the day in which `day` is. */
+function parseTimeOn(
+  text: string,
+  whole: string,
+  dayOf: (isUtc: boolean) => Date,
+): Time | undefined {
+  const found = timePattern.exec(text);
   if (found === null) return undefined;
   const [, hour, minute, second = "0", fraction, zone] = found;
   const time = [Number(hour), Number(minute), Number(second)] as const;
-  const ms = readFraction(fraction);
-  const on = (day: Date): Time => {
-    const date =
-      zone === undefined
-        ? ([day.getFullYear(), day.getMonth() + 1, day.getDate()] as const)
-        : ([day.getUTCFullYear(), day.getUTCMonth() + 1, day.getUTCDate()] as const);
-    return checked(text, [...date, ...time], ms, zone);
-  };
-  const today = on(new Date(nowMs));
+  const day = dayOf(zone !== undefined);
+  const date =
+    zone === undefined
+      ? ([day.getFullYear(), day.getMonth() + 1, day.getDate()] as const)
+      : ([day.getUTCFullYear(), day.getUTCMonth() + 1, day.getUTCDate()] as const);
+  return checked(whole, [...date, ...time], readFraction(fraction), zone);
+}
+
+function parseNamedDay(text: string, nowMs: number): Time | undefined {
+  const [, day, time = ""] = /^(today|yesterday)\s+(.*)$/i.exec(text) ?? [];
+  if (day === undefined) return undefined;
+  const isToday = day.toLowerCase() === "today";
+  return parseTimeOn(time, text, (isUtc) => (isToday ? new Date(nowMs) : dayBefore(nowMs, isUtc)));
+}
+
+function parseTimeOfDay(text: string, nowMs: number): Time | undefined {
+  const today = parseTimeOn(text, text, () => new Date(nowMs));
   // The second that is now belongs to today, although it is not over.
-  return today.ms - ms <= nowMs ? today : on(dayBefore(nowMs, zone !== undefined));
+  if (today === undefined || Math.floor(today.ms / 1000) * 1000 <= nowMs) return today;
+  const yesterday = parseTimeOn(text, text, (isUtc) => dayBefore(nowMs, isUtc));
+  const note = `${text} of today is still to come: yesterday's is taken`;
+  return yesterday && { ...yesterday, notes: [note, ...(yesterday.notes ?? [])] };
 }
 
 /** Noon of the day before: days with a change of the clock do not have 24 hours. */

@@ -3,6 +3,9 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
   statSync,
   symlinkSync,
   utimesSync,
@@ -11,7 +14,7 @@ import {
 import { join } from "node:path";
 import { test } from "node:test";
 import { temporaryFolder } from "../../test/support/folder.ts";
-import { DirectoryStore } from "./directory.ts";
+import { DirectoryStore, removeEmptyFolders } from "./directory.ts";
 import { readAll } from "./store.ts";
 
 const bytes = Buffer.from("0123456789");
@@ -115,4 +118,87 @@ test("a name that stands in another's way is said to", async () => {
   await assert.rejects(readAll(store, "c", 10), { code: "OBJECT_MISSING" });
   assert.deepEqual(await names(store), ["a", "c/d"]);
   assert.deepEqual(readdirSync(join(dir.path, ".tmp")), []);
+});
+
+test("delete() takes a folder with the last object in it, and those above it that are empty then", async () => {
+  using dir = temporaryFolder();
+  const store = new DirectoryStore(dir.path);
+  for (const name of ["a/b/c/one", "a/b/c/two", "a/d", "e/f/g"]) await store.put(name, bytes);
+  writeFileSync(join(dir.path, "e/.hidden"), "x");
+  const folders = () => readdirSync(dir.path, { recursive: true, encoding: "utf8" }).sort();
+  await store.delete(["a/b/c/one"]);
+  assert.deepEqual(folders(), [
+    ...[".tmp", "a", "a/b", "a/b/c", "a/b/c/two", "a/d"],
+    ...["e", "e/.hidden", "e/f", "e/f/g"],
+  ]);
+  await store.delete(["a/b/c/two", "e/f/g", "a/b/c/none"]);
+  assert.deepEqual(folders(), [".tmp", "a", "a/d", "e", "e/.hidden"]);
+  await store.delete(["a/d"]);
+  assert.deepEqual(folders(), [".tmp", "e", "e/.hidden"]);
+  // The one that has met these folders, and one that has not.
+  await store.put("a/b/c/one", bytes);
+  assert.deepEqual(await readAll(new DirectoryStore(dir.path), "a/b/c/one", 10), bytes);
+});
+
+test("put() and delete() of several in one folder do not get in each other's way", async () => {
+  using dir = temporaryFolder();
+  const work = async (own: string, ifAbsent: boolean) => {
+    const store = new DirectoryStore(dir.path);
+    for (let i = 0; i < 150; i++) {
+      assert.equal(await store.put(`x/y/${own}`, bytes, { ifAbsent }), "created");
+      assert.deepEqual(await readAll(store, `x/y/${own}`, 10), bytes);
+      await store.delete([`x/y/${own}`]);
+    }
+  };
+  await Promise.all([work("a", true), work("b", false), work("c", true)]);
+  assert.deepEqual(readdirSync(dir.path), [".tmp"]);
+  assert.deepEqual(readdirSync(join(dir.path, ".tmp")), []);
+});
+
+test("a folder that somebody has removed is made again by the next write", async () => {
+  using dir = temporaryFolder();
+  const store = new DirectoryStore(join(dir.path, "root"));
+  await store.put("a/b/c", bytes);
+  const chunks = async function* () {
+    yield bytes;
+  };
+  for (const gone of [".tmp", "a", "a/b"]) {
+    rmSync(join(dir.path, "root", gone), { recursive: true });
+    await store.put("a/b/c", bytes);
+    rmSync(join(dir.path, "root", gone), { recursive: true });
+    await store.upload("a/b/d", chunks());
+    assert.deepEqual(await readAll(store, "a/b/d", 10), bytes);
+  }
+});
+
+test("a root that is gone is not made again: its disk may be away", async () => {
+  using dir = temporaryFolder();
+  const root = join(dir.path, "root");
+  const store = new DirectoryStore(root);
+  await store.put("a/b", bytes);
+  renameSync(root, join(dir.path, "aside"));
+  await assert.rejects(store.put("a/b", bytes), { code: "STORE_FAILED", message: /it is gone$/ });
+  mkdirSync(root);
+  const bare = { code: "STORE_FAILED", message: /another folder is in its place$/ };
+  await assert.rejects(store.put("a/c", bytes), bare);
+  assert.deepEqual(readdirSync(root), []);
+  rmdirSync(root);
+  renameSync(join(dir.path, "aside"), root);
+  assert.equal(await store.put("a/c", bytes), "created");
+});
+
+test("removeEmptyFolders() takes what is empty, and what it cannot take stays without a word", async () => {
+  using dir = temporaryFolder();
+  const root = join(dir.path, "root");
+  mkdirSync(join(root, "a/b"), { recursive: true });
+  mkdirSync(join(root, "c"));
+  writeFileSync(join(root, "c/file"), "x");
+  for (const path of [root, join(root, "c/file"), join(dir.path, "none")]) {
+    await removeEmptyFolders(path);
+  }
+  assert.deepEqual(
+    new Set(readdirSync(root, { recursive: true, encoding: "utf8" })),
+    new Set(["c", "c/file"]),
+  );
+  await removeEmptyFolders("/proc/self/fd");
 });

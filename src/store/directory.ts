@@ -9,15 +9,19 @@
  *
  *   1. it is written to `.tmp/` in the root, under a random name, and synced
  *   2. `link()` gives it its name if there is none (`ifAbsent`), or `rename()` in place of another
- *   3. its folder is synced, and, when this store meets it for the first time, all above it
+ *   3. its folder is synced, and all above it up to the root
  *
  * INVARIANTS
  *
  *   1. Names begin with no dot, so `.tmp` is no object, and neither is what others hide here.
  *   2. What a crash leaves is in `.tmp` and is removed by a later writer after a day. A file that
  *      is still written to is younger than that.
- *   3. Folders are never removed: another process may be about to put something into one, and
- *      would have to sync its way up again. They cost nothing.
+ *   3. A folder goes with the last object in it. Another process may have made it, or found it there, to put
+ *      something into it: so who finds it gone makes it again. And as a folder that is there may be another
+ *      one than before, which nobody has synced yet, all above an object is synced each time: where nothing has
+ *      changed, that is little work.
+ *   4. A folder that somebody has removed all the same is made again by the next write. The root is not: in
+ *      its place may be the bare mount point of a disk that is gone.
  *
  * REJECTED. `O_EXCL` in place of `link()`: the object would be there before its bytes are. Temporary
  * files beside the object: each folder would have to be looked through for old ones. `O_TMPFILE`:
@@ -61,13 +65,17 @@ const temporaryLifeMs = 24 * 60 * 60 * 1000;
 const chunkBytes = 256 * 1024;
 /** Files whose sizes are asked for at the same time. */
 const statsAtOnce = 64;
+/** For one object: so often in a row, others do not remove the folder that was just made for it. */
+const maxFolderRaces = 100;
 
 export class DirectoryStore implements Store {
   readonly name: string;
   readonly #root: string;
   readonly #clock: Clock;
-  /** Folders that are durable with all above them, as far as this store has seen to it. */
-  readonly #durable = new Set<string>();
+  /** Folders that were there, and had no link on their path, when this store last had to do with them. */
+  readonly #made = new Set<string>();
+  /** Which folder the root is, once something was written; undefined before. */
+  #rootIs: { readonly dev: number; readonly ino: number } | undefined;
   #hasCleaned = false;
 
   constructor(path: string, clock: Clock = systemClock) {
@@ -158,7 +166,18 @@ export class DirectoryStore implements Store {
         if (await isThere(unlink(join(folder, lastPart(name))))) changed.add(folder);
       });
     }
-    for (const folder of changed) await this.#attempt("sync", folder, () => syncFolder(folder));
+    for (const folder of changed) {
+      await this.#attempt("sync", folder, async () => {
+        await ifThere(syncFolder(await this.#removeEmpty(folder)));
+      });
+    }
+  }
+
+  /** Removes a folder without anything in it, and those above it; returns the first one that stays. */
+  async #removeEmpty(folder: string): Promise<string> {
+    let at = folder;
+    while (at !== this.#root && (await removeIfEmpty(at))) at = dirname(at);
+    return at;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}
@@ -212,11 +231,12 @@ export class DirectoryStore implements Store {
 
   async #create(): Promise<TemporaryFile> {
     const folder = join(this.#root, temporaryFolder);
-    await this.#makeFolder(folder);
-    if (!this.#hasCleaned) await this.#removeOldFiles(folder);
-    this.#hasCleaned = true;
-    const path = join(folder, randomUUID());
-    return new TemporaryFile(path, await open(path, "wx", 0o600));
+    return await this.#inFolder(folder, async () => {
+      if (!this.#hasCleaned) await this.#removeOldFiles(folder);
+      this.#hasCleaned = true;
+      const path = join(folder, randomUUID());
+      return new TemporaryFile(path, await open(path, "wx", 0o600));
+    });
   }
 
   /** Files of others may come and go meanwhile. */
@@ -231,18 +251,54 @@ export class DirectoryStore implements Store {
 
   async #publish(file: TemporaryFile, name: string, ifAbsent: boolean) {
     await file.handle.sync();
-    const path = join(this.#root, name);
-    const folder = dirname(path);
-    await this.#makeFolder(folder);
-    if (!ifAbsent) await rename(file.path, path);
-    else if (!(await linkIfAbsent(file.path, path))) return "exists";
-    await syncFolder(folder);
-    return "created";
+    const isNew = await this.#giveName(file.path, join(this.#root, name), ifAbsent);
+    if (!isNew) return "exists";
+    for (let at = dirname(name); ; at = dirname(at)) {
+      // Whoever has removed the object since may have removed its folder too.
+      await ifThere(syncFolder(join(this.#root, at)));
+      if (at === ".") return "created";
+    }
   }
 
-  /** Makes a folder, if it is not there, and has its name and those above it synced. */
+  async #giveName(from: string, path: string, ifAbsent: boolean): Promise<boolean> {
+    return await this.#inFolder(dirname(path), async () => {
+      if (ifAbsent) return await linkIfAbsent(from, path);
+      await rename(from, path);
+      return true;
+    });
+  }
+
+  /** In a folder that is there, or is made; and again where others have removed it meanwhile. */
+  async #inFolder<T>(folder: string, action: () => Promise<T>): Promise<T> {
+    for (let races = 0; ; races++) {
+      try {
+        await this.#makeFolder(folder);
+        return await action();
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException;
+        if (code !== "ENOENT" || races === maxFolderRaces) throw error;
+        await this.#mustHaveRoot(error);
+        this.#made.clear();
+      }
+    }
+  }
+
+  /** @throws Failure STORE_FAILED where the root is gone, or another folder by now; the error where none was made */
+  async #mustHaveRoot(error: unknown): Promise<void> {
+    if (this.#rootIs === undefined) throw error;
+    const found = await ifThere(stat(this.#root));
+    const { dev, ino } = this.#rootIs;
+    if (found?.dev === dev && found.ino === ino) return;
+    const state = found === undefined ? "it is gone" : "another folder is in its place";
+    throw new Failure("STORE_FAILED", `Cannot write into "${this.#root}": ${state}`, {
+      cause: error,
+      hint: "Check that it is mounted, and bring it back; nothing is written beside it.",
+    });
+  }
+
+  /** Makes a folder, if it is not there, and those above it. */
   async #makeFolder(folder: string): Promise<void> {
-    if (this.#durable.has(folder)) return;
+    if (this.#made.has(folder)) return;
     if (folder === this.#root) {
       const first = await makeFolder(folder, 0o700);
       if (first !== undefined) {
@@ -250,13 +306,14 @@ export class DirectoryStore implements Store {
           await syncFolder(dirname(at));
         }
       }
+      const { dev, ino } = await stat(folder);
+      this.#rootIs ??= { dev, ino };
     } else {
       await this.#makeFolder(dirname(folder));
       await ignoring("EEXIST", mkdir(folder, { mode: 0o700 }));
       await this.#checkFolder(folder);
-      await syncFolder(dirname(folder));
     }
-    this.#durable.add(folder);
+    this.#made.add(folder);
   }
 
   /** The folder that an object's file is in; undefined where there is none. */
@@ -289,14 +346,18 @@ export class DirectoryStore implements Store {
 /**
  * Takes away what an undertaking has left that ended before there was an object: folders without a file in
  * them, from the root on. Only for a folder in which nobody else can be at work yet.
+ *
+ * What cannot be removed stays: there may be a failure to tell already, and this is none.
  */
 export async function removeEmptyFolders(path: string): Promise<void> {
-  const entries = (await ifThere(readdir(path, { withFileTypes: true }))) ?? [];
-  for (const entry of entries) {
-    if (entry.isDirectory()) await removeEmptyFolders(join(path, entry.name));
+  try {
+    for (const entry of await readdir(path, { withFileTypes: true })) {
+      if (entry.isDirectory()) await removeEmptyFolders(join(path, entry.name));
+    }
+    await rmdir(path);
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
   }
-  const left = await ifThere(readdir(path));
-  if (left?.length === 0) await ifThere(rmdir(path));
 }
 
 type Wanted = {
@@ -370,6 +431,17 @@ async function ifThere<T>(action: Promise<T>): Promise<T | undefined> {
     return await action;
   } catch (error) {
     if (gone.has((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+    throw error;
+  }
+}
+
+/** Whether it is gone. One that stays, be it that it must not be removed, does no harm. */
+async function removeIfEmpty(path: string): Promise<boolean> {
+  try {
+    await ifThere(rmdir(path));
+    return true;
+  } catch (error) {
+    if (isSystemError(error)) return false;
     throw error;
   }
 }

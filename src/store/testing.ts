@@ -38,113 +38,142 @@ export type FaultyStore = Store & {
 type Change = { readonly name: string; readonly before: ObjectInfo | undefined };
 
 export function faultyStore(store: Store, random: Random, options: FaultOptions): FaultyStore {
-  let isHealed = false;
-  let faults = 0;
-  const changes: Change[] = [];
+  const faults = new Faults(store, random, options);
+  return {
+    name: store.name,
+    get faults() {
+      return faults.count;
+    },
+    heal: () => faults.heal(),
+    put: (name, bytes, putOptions) =>
+      faults.around(`write "${name}"`, async () => {
+        await faults.remember(name);
+        return await store.put(name, bytes, putOptions);
+      }),
+    upload: (name, chunks, uploadOptions) =>
+      faults.around(`write "${name}"`, async () => {
+        await faults.remember(name);
+        return await store.upload(name, faults.mayTear(chunks, name), uploadOptions);
+      }),
+    read: (...args) => faults.read(...args),
+    list: (...args) => faults.list(...args),
+    delete: (names, deleteOptions) =>
+      faults.around("delete", async () => {
+        for (const name of names) await faults.remember(name);
+        await store.delete(names, deleteOptions);
+      }),
+    [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
+  };
+}
 
-  const happens = (chance: number | undefined) => {
-    if (isHealed || chance === undefined || !random.chance(chance)) return false;
-    faults++;
-    return true;
-  };
-  const fail = (doing: string): never => {
-    throw new Failure("STORE_BUSY", `Cannot ${doing} in ${store.name}: a fault was injected`);
-  };
-  const pass = async () => {
-    const turns = isHealed ? 0 : random.below((options.slowTurns ?? 0) + 1);
-    for (let i = 0; i < turns; i++) await turn();
-  };
-  const remember = async (name: string) => {
-    if (options.staleList === undefined) return;
-    changes.push({ name, before: await infoOf(store, name) });
-    if (changes.length > (options.staleChanges ?? 3)) changes.shift();
-  };
-  const around = async <T>(doing: string, action: () => Promise<T>): Promise<T> => {
-    await pass();
-    if (happens(options.errorBefore)) fail(doing);
-    const result = await action();
-    await pass();
-    if (happens(options.errorAfter)) fail(doing);
-    return result;
-  };
+/** What goes wrong with a store, drawn for each call anew. */
+class Faults {
+  readonly #store: Store;
+  readonly #random: Random;
+  readonly #options: FaultOptions;
+  readonly #changes: Change[] = [];
+  #isHealed = false;
+  #count = 0;
 
-  async function* tear(chunks: AsyncIterable<Uint8Array>, doing: string) {
-    const after = random.below(4);
-    let count = 0;
-    for await (const chunk of chunks) {
-      if (count++ === after) fail(doing);
-      yield chunk;
-    }
-    fail(doing);
+  constructor(store: Store, random: Random, options: FaultOptions) {
+    this.#store = store;
+    this.#random = random;
+    this.#options = options;
   }
 
-  async function* read(...args: Parameters<Store["read"]>) {
-    await pass();
+  get count(): number {
+    return this.#count;
+  }
+
+  heal(): void {
+    this.#isHealed = true;
+  }
+
+  async around<T>(doing: string, action: () => Promise<T>): Promise<T> {
+    await this.#begin(doing);
+    const result = await action();
+    await this.#pass();
+    if (this.#happens(this.#options.errorAfter)) this.#fail(doing);
+    return result;
+  }
+
+  /** Before a change, for listings that do not know of it yet. */
+  async remember(name: string): Promise<void> {
+    if (this.#options.staleList === undefined) return;
+    this.#changes.push({ name, before: await infoOf(this.#store, name) });
+    if (this.#changes.length > (this.#options.staleChanges ?? 3)) this.#changes.shift();
+  }
+
+  mayTear(chunks: AsyncIterable<Uint8Array>, name: string): AsyncIterable<Uint8Array> {
+    return this.#happens(this.#options.tornUpload) ? this.#tear(chunks, name) : chunks;
+  }
+
+  async *read(...args: Parameters<Store["read"]>) {
     const doing = `read "${args[0]}"`;
-    if (happens(options.errorBefore)) fail(doing);
-    const isTorn = happens(options.tornRead);
-    let isWrong = happens(options.wrongByte);
-    for await (const chunk of store.read(...args)) {
+    await this.#begin(doing);
+    const isTorn = this.#happens(this.#options.tornRead);
+    let isWrong = this.#happens(this.#options.wrongByte);
+    for await (const chunk of this.#store.read(...args)) {
       if (isTorn) {
-        yield chunk.subarray(0, random.below(chunk.length + 1));
-        fail(doing);
+        yield chunk.subarray(0, this.#random.below(chunk.length + 1));
+        this.#fail(doing);
       }
       if (isWrong && chunk.length > 0) {
-        const at = random.below(chunk.length);
-        chunk[at] = (chunk[at] as number) ^ (1 << random.below(8));
+        const at = this.#random.below(chunk.length);
+        chunk[at] = (chunk[at] as number) ^ (1 << this.#random.below(8));
         isWrong = false;
       }
       yield chunk;
-      await pass();
+      await this.#pass();
     }
   }
 
-  async function* list(prefix: string, listOptions: ListOptions = {}) {
-    await pass();
-    if (happens(options.errorBefore)) fail(`list "${prefix}"`);
-    if (!happens(options.staleList)) {
-      yield* store.list(prefix, listOptions);
+  async *list(prefix: string, listOptions: ListOptions = {}) {
+    await this.#begin(`list "${prefix}"`);
+    const isStale = this.#happens(this.#options.staleList);
+    if (!isStale) {
+      yield* this.#store.list(prefix, listOptions);
       return;
     }
     const infos = new Map<string, ObjectInfo>();
-    for await (const info of store.list(prefix, listOptions)) infos.set(info.name, info);
-    const behind = changes.slice(changes.length - random.below(changes.length + 1));
-    for (const { name, before } of behind.reverse()) {
+    for await (const info of this.#store.list(prefix, listOptions)) infos.set(info.name, info);
+    const behind = this.#random.below(this.#changes.length + 1);
+    for (const { name, before } of this.#changes.slice(this.#changes.length - behind).reverse()) {
       if (before === undefined) infos.delete(name);
       else if (isListed(name, prefix, listOptions)) infos.set(name, before);
     }
     yield* [...infos.values()].sort((a, b) => compareNames(a.name, b.name));
   }
 
-  return {
-    name: store.name,
-    get faults() {
-      return faults;
-    },
-    heal: () => {
-      isHealed = true;
-    },
-    put: (name, bytes, putOptions) =>
-      around(`write "${name}"`, async () => {
-        await remember(name);
-        return await store.put(name, bytes, putOptions);
-      }),
-    upload: (name, chunks, uploadOptions) =>
-      around(`write "${name}"`, async () => {
-        await remember(name);
-        const isTorn = happens(options.tornUpload);
-        const given = isTorn ? tear(chunks, `write "${name}"`) : chunks;
-        return await store.upload(name, given, uploadOptions);
-      }),
-    read,
-    list,
-    delete: (names, deleteOptions) =>
-      around(`delete from`, async () => {
-        for (const name of names) await remember(name);
-        await store.delete(names, deleteOptions);
-      }),
-    [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
-  };
+  async *#tear(chunks: AsyncIterable<Uint8Array>, name: string) {
+    const after = this.#random.below(4);
+    let count = 0;
+    for await (const chunk of chunks) {
+      if (count++ === after) this.#fail(`write "${name}"`);
+      yield chunk;
+    }
+    this.#fail(`write "${name}"`);
+  }
+
+  async #begin(doing: string): Promise<void> {
+    await this.#pass();
+    if (this.#happens(this.#options.errorBefore)) this.#fail(doing);
+  }
+
+  async #pass(): Promise<void> {
+    const turns = this.#isHealed ? 0 : this.#random.below((this.#options.slowTurns ?? 0) + 1);
+    for (let i = 0; i < turns; i++) await turn();
+  }
+
+  #happens(chance: number | undefined): boolean {
+    if (this.#isHealed || chance === undefined || !this.#random.chance(chance)) return false;
+    this.#count++;
+    return true;
+  }
+
+  #fail(doing: string): never {
+    throw new Failure("STORE_BUSY", `Cannot ${doing} in ${this.#store.name}: a fault was injected`);
+  }
 }
 
 async function infoOf(store: Store, name: string): Promise<ObjectInfo | undefined> {

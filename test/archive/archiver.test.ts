@@ -462,9 +462,15 @@ suite("an archiver that runs", () => {
     await takeBase(spool, 1000);
     const held = await Lease.acquire(repository, instance, { owner: "first", clock: asleep });
     const options = { repository, disk, spool, clock: asleep, temporaryFolder: dir.path };
-    const archiver = archiverOf({ ...options, lease: held });
+    let isVerified = false;
+    const archiver = archiverOf({
+      ...{ ...options, lease: held },
+      onEvent: ({ kind }) => {
+        isVerified ||= kind === "verified";
+      },
+    });
     const running = archiver.run(new AbortController().signal);
-    while (archiver.status.lastShippedMs === undefined) {
+    while (!isVerified) {
       signal.throwIfAborted();
       await asleep.pass(10);
     }

@@ -33,7 +33,8 @@ const set = fc.record({
   isUnfinished: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
 });
 const line = fc.record({
-  pauseHours: fc.integer({ min: 0, max: 100 }),
+  /** No time is of two of them. */
+  pauseHours: fc.integer({ min: 1, max: 100 }),
   pieces: fc.array(piece, { minLength: 1, maxLength: 12 }),
   hasBase: fc.integer({ min: 0, max: 3 }).map((n) => n > 0),
 });
@@ -50,7 +51,7 @@ export const histories: fc.Arbitrary<History> = fc
     for (const [i, one] of lines.entries()) {
       nowMs += one.pauseHours * hourMs;
       if (one.hasBase) objects.push(...setObjects(nowMs, i, { isVerified: true }));
-      nowMs = addLine(objects, one.pieces, nowMs);
+      nowMs = addLine(objects, one.pieces, nowMs, String(i + 1));
     }
     for (const [i, { at, ...state }] of sets.entries()) {
       const ms = startMs + Math.floor(((nowMs - startMs) * at) / 1000);
@@ -64,8 +65,9 @@ function addLine(
   objects: ObjectInfo[],
   pieces: readonly { readonly hours: number; readonly lines: number; readonly fate: string }[],
   fromMs: number,
+  digit: string,
 ): number {
-  const name = lineName({ replicationId: "a".repeat(40), offset: 0, ms: fromMs });
+  const name = lineName({ replicationId: digit.repeat(40), offset: 0, ms: fromMs });
   let [ms, sequence, offset] = [fromMs, 0, 0];
   const add = (facts: Omit<PieceFacts, "rawBytes" | "sha256">) => {
     const sha256 = String(objects.length).padStart(64, "0");
@@ -83,8 +85,10 @@ function addLine(
       ...facts,
       ...{ firstSequence: sequence + 1, fromOffset: offset + 1, fromMs: middle },
     };
-    if (fate === "there" || fate === "covers" || (fate === "split" && lines === 1)) add(facts);
-    if ((fate === "split" || fate === "covers") && lines > 1) {
+    const isMissing = fate === "missing" && hours > 0;
+    const isSplit = fate === "split" && lines > 1;
+    if (!isMissing && !isSplit) add(facts);
+    if (isSplit || (fate === "covers" && lines > 1)) {
       add(first);
       add(rest);
     }
@@ -153,4 +157,84 @@ export function momentsOf(catalogue: Catalogue): number[] {
   );
   const all = [...ends, ...catalogue.sets.map(({ ms }) => ms)];
   return [...new Set(all.flatMap((ms) => [ms - 1, ms, ms + 1]))];
+}
+
+/** Logs that overlap in time, each with sets of its own; and which is of which, as listings do not tell. */
+export type Overlap = {
+  readonly objects: readonly ObjectInfo[];
+  /** The name of the line that a set is of. */
+  readonly lineOf: ReadonlyMap<string, string>;
+  readonly nowMs: number;
+};
+
+const overlapPiece = fc.record({
+  minutes: fc.integer({ min: 1, max: 12 * 60 }),
+  isMissing: fc.integer({ min: 0, max: 29 }).map((n) => n === 0),
+  sets: fc.array(
+    fc.record({ at: fc.nat(1000), isVerified: fc.boolean(), isKept: fc.constant(false) }),
+    { maxLength: 1 },
+  ),
+});
+
+export const overlaps: fc.Arbitrary<Overlap> = fc
+  .record({
+    lines: fc.array(
+      fc.record({
+        startHours: fc.nat(20 * 24),
+        pieces: fc.array(overlapPiece, { minLength: 1, maxLength: 25 }),
+        isBaseVerified: fc.boolean(),
+      }),
+      { minLength: 1, maxLength: 3 },
+    ),
+    idleDays: fc.integer({ min: 0, max: 10 }),
+  })
+  .map(({ lines, idleDays }) => {
+    const objects: ObjectInfo[] = [];
+    const lineOf = new Map<string, string>();
+    let endMs = startMs;
+    for (const [i, { startHours, pieces, isBaseVerified }] of lines.entries()) {
+      const fromMs = startMs + startHours * hourMs + i;
+      const name = lineName({ replicationId: String(i + 1).repeat(40), offset: 0, ms: fromMs });
+      const addSet = (ms: number, state: { isVerified: boolean }) => {
+        const [first, ...more] = setObjects(ms, lineOf.size, state);
+        objects.push(...(first ? [first] : []), ...more);
+        lineOf.set(first?.name.split("/")[3] ?? "", name);
+      };
+      addSet(fromMs, { isVerified: isBaseVerified });
+      let ms = fromMs;
+      for (const [number, { minutes, isMissing, sets }] of pieces.entries()) {
+        const toMs = ms + minutes * 60_000;
+        const [fromOffset, toOffset] = [10 * number, 10 * number + 10];
+        const sequences = { firstSequence: 2 * number, lastSequence: 2 * number + 1 };
+        const facts = { ...sequences, fromOffset, toOffset, fromMs: ms, toMs };
+        const sha256 = String(objects.length).padStart(64, "0");
+        const object = pieceObject(instance, name, { ...facts, rawBytes: 10, sha256 });
+        if (!isMissing) objects.push({ name: object, sizeBytes: 10, modifiedMs: ms });
+        for (const { at, ...state } of sets) {
+          addSet(ms + Math.floor(((toMs - ms) * at) / 1000), state);
+        }
+        ms = toMs;
+      }
+      endMs = Math.max(endMs, ms);
+    }
+    objects.sort((a, b) => (a.name < b.name ? -1 : 1));
+    return { objects, lineOf, nowMs: endMs + idleDays * dayMs };
+  });
+
+/** The lines that a moment can be restored from: by a set, or a good set, that is of them. */
+export function linesWith(
+  catalogue: Catalogue,
+  { lineOf }: Pick<Overlap, "lineOf">,
+  ms: number,
+  isGood: boolean,
+): string[] {
+  return catalogue.lines.flatMap(({ name, runs }) => {
+    const isIn = runs.some(({ pieces }) => {
+      const [fromMs, toMs] = [pieces[0]?.fromMs ?? 0, pieces.at(-1)?.toMs ?? -1];
+      const own = catalogue.sets.filter((one) => lineOf.get(one.name) === name);
+      if (ms < fromMs || ms > toMs) return false;
+      return own.some((one) => one.ms >= fromMs && one.ms <= ms && (one.isVerified || !isGood));
+    });
+    return isIn ? [name] : [];
+  });
 }

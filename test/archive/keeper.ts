@@ -61,7 +61,7 @@ for (let day = 0; ; day++) {
   tell("expire");
   const listed = await readCatalogue(store, instance);
   const plan = planExpiry(listed, policy, nowMs);
-  await applyExpiry(repository, plan, lease);
+  await applyExpiry(repository, plan, lease, { trustsClock: true });
   tell("expired");
 }
 

@@ -72,7 +72,8 @@ suite("backup sets", { concurrency: true }, () => {
       const catalogue = await readCatalogue(store, instance);
       const laterMs = systemClock.now() + 8 * 24 * 60 * 60 * 1000;
       const plan = planExpiry(catalogue, { retentionDays: 7 }, laterMs);
-      assert.equal((await applyExpiry(repository, plan, lease)).sets, 1);
+      const gone = await applyExpiry(repository, plan, lease, { trustsClock: true });
+      assert.equal(gone.sets, 1);
       const left = await readCatalogue(store, instance);
       assert.deepEqual(
         left.sets.map(({ name }) => name),

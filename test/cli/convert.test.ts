@@ -324,7 +324,7 @@ suite("convert writes", () => {
     assert(statSync(at("large.rdb")).size > 1000);
   });
 
-  test("what it has done, in words and as JSON, on standard error", async () => {
+  test("what it has done, in words on standard error, and as JSON where OUT is not", async () => {
     using folder = temporaryFolder();
     const at = (name: string) => join(folder.path, name);
     writeFileSync(at("in.jsonl"), data);
@@ -335,8 +335,11 @@ suite("convert writes", () => {
       stdout: "",
       stderr: `${at("a.rdb")}: rdb for redis:6.0, 4 keys; 1 not chosen; function libraries not chosen: 1; lost: field expiry (1)\n`,
     });
-    const { stderr } = await tidemark("convert", at("in.jsonl"), at("b.rdb"), ...flags, "--json");
-    assert.deepEqual(JSON.parse(stderr), {
+    const { stdout, stderr } = await tidemark(
+      ...["convert", at("in.jsonl"), at("b.rdb"), ...flags, "--json"],
+    );
+    assert.equal(stderr, "");
+    assert.deepEqual(JSON.parse(stdout), {
       output: at("b.rdb"),
       form: "rdb",
       target: "redis:6.0",
@@ -344,6 +347,10 @@ suite("convert writes", () => {
       records: 0,
       dropped: { "field expiry": 1 },
     });
+    const args = ["convert", at("in.jsonl"), "-", "--to", "jsonl", "--json"] as const;
+    const both = await tidemark(...args);
+    assert.match(both.stdout, /^\{"library":.*\n\{"db":/);
+    assert.equal(JSON.parse(both.stderr).output, "-");
   });
 });
 
@@ -449,7 +456,7 @@ suite("an interrupted convert", () => {
       const closed = once(child, "close");
       await appears(folder.path, part);
       child.kill(signal);
-      assert.deepEqual(await closed, [null, signal]);
+      assert.deepEqual(await closed, [18, null]);
       assert.deepEqual(readdirSync(folder.path), ["in.jsonl"]);
     });
   }
@@ -483,7 +490,7 @@ suite("an interrupted convert", () => {
     const pid = Number(readFileSync(at("pid"), "utf8"));
     assert.equal(readdirSync(at("tmp")).length, 1);
     child.kill("SIGINT");
-    assert.deepEqual(await closed, [null, "SIGINT"]);
+    assert.deepEqual(await closed, [18, null]);
     assert.deepEqual(readdirSync(at("tmp")), []);
     while (isRunning(pid)) await setImmediate();
   });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { readCatalogue } from "../../src/archive/catalogue.ts";
@@ -146,6 +146,28 @@ suite("up()", { skip }, () => {
     const kinds = running.events.filter((event) => event.kind === "event");
     const taken = kinds.filter(({ event }) => event.kind === "set taken");
     assert.equal(taken.length, 1);
+  });
+
+  test("a set is taken at once where none is left to restore the log from", async () => {
+    using folder = temporaryFolder();
+    await using server = await startServer("redis-8.0", { conf });
+    const config = configOf(folder.path, { db1: `unix://${server.socketPath}` });
+    const path = join(folder.path, "repository");
+    await using store = await openStore(path);
+    await initRepository(store);
+    {
+      await using running = new Running(config);
+      await running.told("db1", "archive verified");
+    }
+    rmSync(join(path, "instances/db1/sets"), { recursive: true });
+    await using running = new Running(config);
+    await running.told("db1", "set wanted");
+    await running.told("db1", "set taken");
+    const { sets } = await readCatalogue(store, "db1");
+    assert.deepEqual(
+      sets.map(({ isVerified }) => isVerified),
+      [true],
+    );
   });
 
   test("it ends with the signal, and leaves nothing that runs", async () => {

@@ -27,7 +27,7 @@ import { Site } from "../cli/daemon.ts";
 import { tidemark } from "../cli/tidemark.ts";
 import { freePort } from "../link/ports.ts";
 import { until } from "../link/until.ts";
-import { type Random, randomFrom, writeLasting } from "../record/workload.ts";
+import { type Random, randomFrom, writeForOld } from "../record/workload.ts";
 import { checkout } from "../support/checkout.ts";
 import { temporaryFolder } from "../support/folder.ts";
 import { type RunningServer, startServer } from "../support/servers.ts";
@@ -105,7 +105,7 @@ async function fillArchive(
 ): Promise<Archive> {
   const conf = { "repl-diskless-sync-delay": 0, "repl-ping-replica-period": 1 };
   await using source = await startServer(id, { conf: { ...conf, "repl-backlog-size": "64mb" } });
-  await writeLasting(source.client, 3000, random);
+  await writeForOld(source.client, 3000, random);
   await source.call("SELECT", 5);
   // Two marks' worth: a restore can go on behind some of them.
   await source.call("DEBUG", "POPULATE", Math.ceil(450_000 * scale), "many", 32);
@@ -140,7 +140,7 @@ async function fillArchive(
 async function writeBurst(source: RunningServer, scale: number, random: Random): Promise<void> {
   const write = async (numbers: Random) => {
     await using client = await source.connect();
-    for (let done = 0; done < 8000 * scale; done += 500) await writeLasting(client, 500, numbers);
+    for (let done = 0; done < 8000 * scale; done += 500) await writeForOld(client, 500, numbers);
   };
   const count = async (numbers: Random) => {
     await using client = await source.connect();

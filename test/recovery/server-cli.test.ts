@@ -8,8 +8,9 @@ import { text } from "node:stream/consumers";
 import { suite, test } from "node:test";
 import { ScratchServer } from "../../src/recovery/scratch-server.ts";
 import { Site } from "../cli/daemon.ts";
-import { tidemark } from "../cli/tidemark.ts";
+import { shell, tidemark } from "../cli/tidemark.ts";
 import { freePort } from "../link/ports.ts";
+import { Sentinel } from "../link/sentinel.ts";
 import { until } from "../link/until.ts";
 import { checkout } from "../support/checkout.ts";
 import { temporaryFolder } from "../support/folder.ts";
@@ -164,6 +165,56 @@ suite("what was restored", { skip }, () => {
   });
 });
 
+suite("what a restore cannot be done into", { skip }, () => {
+  test("is said with what would do", async () => {
+    using folder = temporaryFolder();
+    const site = await makeSite(folder.path, 10);
+    const run = (...to: string[]) => site.run("restore", "db1", "--at", "latest", ...to);
+    const file = await run("--to-dir", site.config);
+    assert.equal(file.status, 8);
+    assert.match(file.stderr, /it is no folder\nhint: Name one that is empty/);
+    const listening = await freePort();
+    await using _ = await startServer("redis-7.0", { conf: { port: listening } });
+    const used = await run("--run", "redis-server", "--port", String(listening));
+    assert.equal(used.status, 2);
+    assert.equal(used.stdout, "");
+    assert.match(used.stderr, /listens there already\nhint: Choose another --port; .* --to redis:/);
+    const none = await run("--to", `cluster://127.0.0.1:${listening}`);
+    assert.match(none.stderr, /cluster support disabled.*\nhint: .* write redis:\/\//);
+    for (const way of [["--to-dir", join(folder.path, "x")], ["--dry-run"]]) {
+      const port = await run(...way, "--port", "7001");
+      assert.equal(port.status, 2);
+      assert.match(port.stderr, /Cannot use --port without --run/);
+    }
+    assert.equal(existsSync(join(folder.path, "x")), false);
+  });
+
+  test("where it is a Sentinel, is said with the address to write", async () => {
+    using folder = temporaryFolder();
+    const site = await makeSite(folder.path, 10);
+    await using sentinel = await Sentinel.start("redis-7.0", "mymaster", await freePort());
+    const to = `redis://127.0.0.1:${sentinel.port}`;
+    const { status, stderr } = await site.run("restore", "db1", "--at", "latest", "--to", to);
+    assert.equal(status, 2);
+    assert.match(stderr, /it is a Sentinel\nhint: Write sentinel:\/\/127.0.0.1:\d+\/NAME/);
+  });
+});
+
+suite("what a restore says", { skip }, () => {
+  test("tells how a time was read, in the plan, in JSON and where it is none", async () => {
+    using folder = temporaryFolder();
+    const site = await makeSite(folder.path, 10);
+    const dry = (at: string) => site.run("restore", "db1", "--at", at, "--dry-run");
+    const early = await dry("2020-10-25 02:30");
+    assert.equal(early.status, 25);
+    assert.match(early.stderr, /2020-10-25T\d\d:30:00.999Z \(2020-10-25 02:30:00.999 .* in /);
+    const { target, notes } = await site.json("restore", "db1", "--at", "latest", "--dry-run");
+    assert.equal(target, "latest");
+    assert.ok(Array.isArray(notes));
+    assert.match((await dry("0s ago")).stderr, /hint: The nearest: .*--at latest/);
+  });
+});
+
 suite("`restore --run`", { skip }, () => {
   test("says why a server cannot be run, and leaves nothing in the way of the next try", async () => {
     using folder = temporaryFolder();
@@ -187,5 +238,20 @@ suite("`restore --run`", { skip }, () => {
       /^ {2}first\n {2}second\n.*Cannot start .* it ended with status 3; it said\nhint: .*above/ms,
     );
     assert.equal(existsSync(data), false);
+  });
+
+  test("tells which process runs, also to who reads no more than the plan", async () => {
+    using folder = temporaryFolder();
+    const site = await makeSite(folder.path, 10);
+    const data = join(folder.path, "data");
+    const run = ["--run", findServer("redis-7.0")?.bin.server ?? "", "--dir", data] as const;
+    const port = ["--port", String(await freePort())] as const;
+    const all = ["restore", "db1", "--at", "latest", ...run, ...port, "--config", site.config];
+    const { stdout, stderr } = await shell('"$@" | head -1', ...all);
+    assert.match(stdout, /^db1 to latest\n$/);
+    const pid = Number(/^Restored, and running .* process (\d+)$/m.exec(stderr)?.[1]);
+    assert.ok(isThere(pid));
+    process.kill(pid, "SIGKILL");
+    await until("it has ended", () => Promise.resolve(!isThere(pid)));
   });
 });

@@ -9,6 +9,7 @@ import { hostname } from "node:os";
 import { type SetManifest, setManifest } from "../../archive/backup-set.ts";
 import { parseShardInstance } from "../../archive/cluster-slots.ts";
 import { Lease } from "../../archive/lease.ts";
+import { admitKey } from "../../archive/repository.ts";
 import { type TakeProgress, takeSet } from "../../archive/take-set.ts";
 import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
@@ -28,10 +29,11 @@ import { Topology } from "../../link/topology.ts";
 import { systemDisk } from "../../log/disk.ts";
 import { takeSnapshot } from "../../record/snapshot.ts";
 import { SourceFinder } from "../../record/source-finder.ts";
+import { LiveLine } from "../render/live-line.ts";
 import { formatBytes, formatDuration, plural } from "../render/text.ts";
+import { stoppable } from "../stop.ts";
 import { findShards } from "./cluster-shards.ts";
 import { tellOfWaiting } from "./lease-notice.ts";
-import { LiveLine } from "./live-line.ts";
 import { nowhere } from "./place.ts";
 
 export type BackupFlags = {
@@ -52,10 +54,12 @@ export async function backup(name: string, flags: BackupFlags): Promise<void> {
   const tell = (progress: unknown) =>
     line.show(describe(progress as Progress, performance.now() - startedMs));
   const request = { do: "backup", ...wishes, ...(key !== undefined && { shard: key }) } as const;
-  const asked = await askDaemon(instance.spool, request, tell);
+  const asked = await stoppable(waiting, (signal) =>
+    askDaemon(instance.spool, request, tell, signal),
+  );
   const manifests =
     asked === undefined
-      ? await takeHere(instance, key, wishes, tell)
+      ? await stoppable(taking, (signal) => takeHere(instance, key, { wishes, tell, signal }))
       : [asked.done].flat().map((each) => setManifest.parse(each));
   line.clear();
   const [first] = manifests;
@@ -65,6 +69,15 @@ export async function backup(name: string, flags: BackupFlags): Promise<void> {
     : manifests.map(summarize).join("\n");
   process.stdout.write(`${text}\n`);
 }
+
+const waiting = {
+  doing: "wait for the set",
+  left: "`tidemark up` goes on with it; `tidemark backups` lists it when it is there.",
+};
+const taking = {
+  doing: "take the set",
+  left: "What was stored of it is no set, and goes when old ones do. The same command begins anew.",
+};
 
 /** What is configured under a name; or the shard of a cluster that is. @throws Failure USAGE */
 function findInstance(
@@ -80,19 +93,18 @@ function findInstance(
 }
 
 type Wishes = { readonly note?: string; readonly keep?: boolean };
-type Tell = (progress: Progress) => void;
+type Manner = {
+  readonly wishes: Wishes;
+  readonly tell: (progress: Progress) => void;
+  readonly signal: AbortSignal;
+};
 
 /** Takes a set where no daemon runs: of an instance, of a shard, or of all shards one after another. */
 async function takeHere(
   config: InstanceConfig,
   key: string | undefined,
-  wishes: Wishes,
-  tell: Tell,
+  { wishes, tell, signal }: Manner,
 ): Promise<SetManifest[]> {
-  const stop = new AbortController();
-  const { signal } = stop;
-  const end = () => stop.abort(new Failure("ABORTED", "Cannot take the set: it was stopped"));
-  for (const each of ["SIGTERM", "SIGINT"] as const) process.once(each, end);
   await using repository = await openConfigured(config.repository, { signal });
   if (!isCluster(config)) {
     await using topology = new Topology(config.address, { ...config.connect, signal });
@@ -139,6 +151,7 @@ async function take(
     ...{ owner, holder, signal },
     onWait: tellOfWaiting,
   });
+  await admitKey(repository, { signal });
   const finder = new SourceFinder({ topology, key, prefer, connect });
   return await takeSet(
     repository,

@@ -13,7 +13,7 @@ import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
 import { renderPairs, renderTable, title } from "../render/table.ts";
 import { formatBytes, formatCount, formatDuration, formatTime, printable } from "../render/text.ts";
-import { findSet, type Place, Places } from "./place.ts";
+import { findSet, type Place, Places, placeTitle } from "./place.ts";
 import type { PlaceFlags } from "./place-options.ts";
 
 const shownNoteChars = 40;
@@ -41,7 +41,7 @@ export async function listBackups(
     return;
   }
   const lines = described.flatMap(({ place, sets }) => [
-    title(place.instance),
+    title(placeTitle(place)),
     ...(sets.length === 0 ? ["  no sets yet"] : renderTable(toTable(sets))),
     ...sets.flatMap(({ name: set, fault }) => (fault ? [`  ${set}: ${printable(fault)}`] : [])),
   ]);

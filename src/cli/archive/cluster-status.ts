@@ -31,6 +31,7 @@ import {
   notRunning,
   readStatus,
   renderLive,
+  renderStranded,
   renderWindows,
 } from "./instance-status.ts";
 import type { ClusterPlace } from "./place.ts";
@@ -112,7 +113,8 @@ export async function readCluster(place: ClusterPlace): Promise<ArchivedCluster>
   const shards: ArchivedShard[] = [];
   for (const key of keys) {
     const instance = shardInstance(cluster, key);
-    const own = { repository, instance, config: config && shardConfig(config, key) };
+    const moved = place.movedTo === undefined ? {} : { movedTo: place.movedTo };
+    const own = { repository, instance, config: config && shardConfig(config, key), ...moved };
     const running = live?.shards.find(({ shard }) => shard === key);
     const noted = last?.shards.find((shard) => shard.key === key);
     // What runs here knows it first.
@@ -225,6 +227,7 @@ function renderShard({ slots, isGone, trouble, status }: ArchivedShard): string[
       ? []
       : [["trouble", style("red", printable(trouble))] as [string, string]]),
     ...renderWindows(windows, gaps),
+    ...renderStranded(status),
     ["newest good", newest ? `${newest.set}, ${ago(newest.ms)}` : style("red", "none")],
   ];
   return [`  ${title(instance)}`, ...renderPairs(pairs).map((line) => `  ${line}`)];

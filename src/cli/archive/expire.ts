@@ -10,7 +10,7 @@ import { durationForm, logWindowBounds, parseDuration } from "../../daemon/quant
 import { renderTable, title } from "../render/table.ts";
 import { formatBytes, formatTime, plural, printable } from "../render/text.ts";
 import { tellOfWaiting } from "./lease-notice.ts";
-import { type Place, Places } from "./place.ts";
+import { type Place, Places, placeTitle } from "./place.ts";
 import type { PlaceFlags } from "./place-options.ts";
 
 export type ExpireFlags = PlaceFlags & {
@@ -18,6 +18,7 @@ export type ExpireFlags = PlaceFlags & {
   readonly retentionDays?: string;
   readonly logWindow?: string;
   readonly allowAnyRetention?: true;
+  readonly trustClock?: true;
   readonly json?: true;
 };
 
@@ -29,6 +30,10 @@ export async function expire(name: string | undefined, flags: ExpireFlags): Prom
   let hasDeleted = false;
   for (const place of places.named(name)) {
     const { repository, instance } = place;
+    if (place.movedTo !== undefined) {
+      if (!flags.json) process.stdout.write(`${placeTitle(place)}, is left alone\n`);
+      continue;
+    }
     if (name === undefined && place.config === undefined && flags.retentionDays === undefined) {
       if (!flags.json) process.stdout.write(`${instance} is not configured, and left alone\n`);
       continue;
@@ -44,7 +49,7 @@ export async function expire(name: string | undefined, flags: ExpireFlags): Prom
       owner,
       onWait: tellOfWaiting,
     });
-    await applyExpiry(repository, plan, lease);
+    await applyExpiry(repository, plan, lease, { trustsClock: flags.trustClock === true });
     hasDeleted = true;
   }
   if (flags.json) process.stdout.write(`${JSON.stringify(plans.map(toJson), null, 2)}\n`);
@@ -90,7 +95,7 @@ function isEmpty({ sets, pieces, leftovers }: ExpiryPlan): boolean {
 }
 
 function render(plan: ExpiryPlan): string[] {
-  const { instance, sets, pieces, leftovers, windows, freedBytes, notes } = plan;
+  const { instance, sets, pieces, leftovers, windows, freedBytes, notes, clockDoubt } = plan;
   const rows = sets.map(({ set, reasons }) => [
     set.name,
     formatBytes(set.sizeBytes),
@@ -109,14 +114,16 @@ function render(plan: ExpiryPlan): string[] {
     ...windows.map(
       ({ fromMs, toMs }) => `  Restores then: ${formatTime(fromMs)} to ${formatTime(toMs)}`,
     ),
-    ...notes.map((note) => `  note: ${printable(note)}`),
+    ...[...(clockDoubt === undefined || isEmpty(plan) ? [] : [clockDoubt]), ...notes].map(
+      (note) => `  note: ${printable(note)}`,
+    ),
   ];
 }
 
 function toJson(plan: ExpiryPlan) {
-  const { instance, sets, pieces, leftovers, windows, freedBytes, notes } = plan;
+  const { instance, sets, pieces, leftovers, windows, freedBytes, notes, clockDoubt } = plan;
   return {
-    ...{ instance, freedBytes, leftovers, notes },
+    ...{ instance, freedBytes, leftovers, notes, clockDoubt },
     sets: sets.map(({ set, reasons }) => ({ set: set.name, stays: reasons })),
     pieces: pieces.map(({ object }) => object),
     windows: windows.map(({ fromMs, toMs }) => ({ fromMs, toMs })),

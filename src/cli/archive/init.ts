@@ -11,6 +11,7 @@ import { parseAddress, type StoreOptions } from "../../store/address.ts";
 import { openStore } from "../../store/open.ts";
 import type { Store, StoreAbilities } from "../../store/store.ts";
 import { renderPairs } from "../render/table.ts";
+import { stoppable } from "../stop.ts";
 
 export type InitFlags = {
   readonly keyFile?: string;
@@ -33,7 +34,10 @@ export async function init(address: string | undefined, flags: InitFlags): Promi
   }
   const key = await readObjectKey(flags);
   await using store = await openStore(address);
-  const { id, abilities } = await make(store, parseAddress(address), key);
+  const { id, abilities } = await stoppable(
+    { doing: "make the repository", left: "Nothing of it was left." },
+    (signal) => make(store, parseAddress(address), key, signal),
+  );
   if (flags.json) {
     const made = { repository: store.name, id, abilities, keyId: key?.id ?? null };
     process.stdout.write(`${JSON.stringify(made)}\n`);
@@ -59,13 +63,19 @@ async function make(
   store: Store,
   options: StoreOptions,
   key: ObjectKey | undefined,
+  signal: AbortSignal,
 ): Promise<Repository> {
   const path = options.kind === "directory" ? options.path : undefined;
   const first = path === undefined ? undefined : topmostMissing(path);
+  let isInUse = false;
   try {
-    return await initRepository(store, key === undefined ? {} : { key });
+    return await initRepository(store, { signal, ...(key !== undefined && { key }) });
+  } catch (error) {
+    // Whoever made it may be at work in it: its folders are not ours to remove.
+    isInUse = error instanceof Failure && error.code === "FILE_EXISTS";
+    throw error;
   } finally {
-    if (path !== undefined) {
+    if (path !== undefined && !isInUse) {
       const { removeEmptyFolders } = await import("../../store/directory.ts");
       for (const name of ["probe", ".tmp"]) await removeEmptyFolders(join(path, name));
       if (first !== undefined) await removeEmptyFolders(first);

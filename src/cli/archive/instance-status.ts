@@ -7,6 +7,7 @@
 import { parseVerifiedMark } from "../../archive/backup-set.ts";
 import {
   type Catalogue,
+  type ListedSet,
   readCatalogue,
   type Window,
   windowsOf,
@@ -15,10 +16,12 @@ import {
 import type { Span } from "../../archive/cluster-windows.ts";
 import { maxDocumentBytes } from "../../archive/document.ts";
 import { setObject } from "../../archive/layout.ts";
-import { findFault } from "../../archive/verify.ts";
+import { type Stranded, strandedOf } from "../../archive/stranded.ts";
+import { findFault, readSetManifest } from "../../archive/verify.ts";
 import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
 import type { InstanceStatus } from "../../daemon/instance.ts";
+import { clockSlackMs } from "../../daemon/sets-seen.ts";
 import { readAll } from "../../store/store.ts";
 import { renderPairs, style, title } from "../render/table.ts";
 import { formatBytes, formatDuration, formatTime, plural, printable } from "../render/text.ts";
@@ -35,10 +38,16 @@ export type Gap = {
 export type ArchivedStatus = {
   readonly instance: string;
   readonly repository: string;
+  /** Where the configuration has the instance, if that is another repository: this is an older copy. */
+  readonly movedTo: string | null;
   /** Null where no `tidemark up` runs it here. */
   readonly live: InstanceStatus | null;
   readonly windows: readonly Window[];
   readonly gaps: readonly Gap[];
+  /** Log that is there, and cannot be restored. */
+  readonly stranded: readonly Stranded[];
+  /** What is stamped in the future. */
+  readonly clockTroubles: readonly string[];
   readonly sets: {
     readonly count: number;
     readonly good: number;
@@ -59,6 +68,7 @@ export type ArchivedStatus = {
 
 const shownWindows = 8;
 const maxFaults = 16;
+const maxStampsRead = 4;
 
 export async function readStatus(
   place: Place,
@@ -74,7 +84,10 @@ export async function readStatus(
   const pieces = catalogue.lines.flatMap(({ runs }) => runs.flatMap((run) => run.pieces));
   return {
     ...{ instance, live, windows, repository: repository.store.name },
+    movedTo: place.movedTo ?? null,
     gaps: gapsOf(windows, live),
+    stranded: strandedOf(catalogue),
+    clockTroubles: await findClockTroubles(place, windows, good),
     sets: {
       ...{ count: catalogue.sets.length, good: good.length },
       damaged: catalogue.sets.filter(({ fault }) => fault !== undefined).length,
@@ -119,6 +132,44 @@ async function readVerifiedMs(
   }
 }
 
+/**
+ * Times that are still to come: some clock was ahead then. A log holds its time until it is that late; so
+ * moments cannot be told apart until then.
+ */
+async function findClockTroubles(
+  { repository, instance }: Place,
+  windows: readonly Window[],
+  good: readonly ListedSet[],
+): Promise<string[]> {
+  const lastMs = systemClock.now() + clockSlackMs;
+  const endMs = Math.max(0, ...windows.map(({ toMs }) => toMs));
+  const troubles =
+    endMs > lastMs
+      ? [`log is stamped in the future, up to ${formatTime(endMs)}: the clock was wrong`]
+      : [];
+  for (const { name, ms } of good.toReversed().slice(0, maxStampsRead)) {
+    const stampMs = ms > lastMs ? ms : await readStartedMs(repository, instance, name);
+    if (stampMs <= lastMs) continue;
+    const stamp = formatTime(stampMs);
+    troubles.push(`set ${name} is stamped in the future, ${stamp}: the clock was wrong`);
+  }
+  return troubles;
+}
+
+async function readStartedMs(
+  repository: Place["repository"],
+  instance: string,
+  set: string,
+): Promise<number> {
+  try {
+    return (await readSetManifest(repository, instance, set)).startedMs;
+  } catch (error) {
+    // Its state says what is wrong with it; a newer version has written what is not known here.
+    if (error instanceof Failure && /^(OBJECT_MISSING|DATA_)/.test(error.code)) return 0;
+    throw error;
+  }
+}
+
 /** A set in the middle of nothing is a window of no length; two lines may overlap by a moment. */
 export function gapsOf(windows: readonly Span[], live: InstanceStatus | null): Gap[] {
   const gaps: Gap[] = [];
@@ -134,19 +185,21 @@ export function gapsOf(windows: readonly Span[], live: InstanceStatus | null): G
 }
 
 export function renderStatus(status: ArchivedStatus): string[] {
-  const { instance, live, windows, gaps, sets, log, repository } = status;
+  const { live, windows, gaps, sets, log, repository, movedTo } = status;
   const newest = sets.newestGood;
   const pairs: [string, string][] = [
     ["repository", repository],
+    ...(movedTo === null ? [] : [renderMoved(movedTo)]),
     ...(live ? renderLive(live) : [["recorder", notRunning] as [string, string]]),
     ...renderWindows(windows, gaps),
+    ...renderStranded(status),
     ["sets", describeSets(sets)],
     ["newest good", newest ? `${newest.set}, ${ago(newest.ms)}` : style("red", "none")],
     ["last verified", sets.verifiedMs === null ? "never" : ago(sets.verifiedMs)],
     ["size", `${formatBytes(sets.sizeBytes)} sets, ${formatBytes(log.sizeBytes)} log`],
     ["log", `${plural(log.pieces, "piece")}, ${formatBytes(log.rawBytes)} raw`],
   ];
-  return [title(instance), ...renderPairs(pairs)];
+  return [title(status.instance), ...renderPairs(pairs)];
 }
 
 function describeSets({ count, good, kept, damaged }: ArchivedStatus["sets"]): string {
@@ -159,7 +212,11 @@ export const notRunning = "no `tidemark up` runs here";
 export function renderLive(live: InstanceStatus): [string, string][] {
   const { archive } = live;
   const { set } = archive;
-  const troubles = [live.trouble, archive.trouble, set.trouble].filter((each) => each !== null);
+  const failed = set.trouble && `${set.trouble} (the set failed ${ago(set.troubleMs ?? 0)})`;
+  const expiry = set.expiryTrouble && `nothing expires: ${set.expiryTrouble}`;
+  const troubles = [live.trouble, archive.trouble, wantedOf(live), failed, expiry].filter(
+    (each) => each !== null,
+  );
   const shipped =
     archive.lastShippedMs === null
       ? ""
@@ -177,6 +234,36 @@ export function renderLive(live: InstanceStatus): [string, string][] {
     ],
     ...troubles.map((text) => ["trouble", style("red", printable(text))] as [string, string]),
   ];
+}
+
+function wantedOf({ instance, archive: { set } }: InstanceStatus): string | null {
+  if (set.wanted === null) return null;
+  const mended = set.nextMs === null ? `take one: tidemark backup ${instance}` : "one is taken";
+  return `${set.wanted}: ${mended}`;
+}
+
+function renderMoved(movedTo: string): [string, string] {
+  return ["older copy", `the configuration has it in ${movedTo}, and restores from there`];
+}
+
+/** What of it is no window, why, and what would make what comes next one. */
+export function renderStranded({
+  instance,
+  live,
+  movedTo,
+  stranded,
+  clockTroubles,
+}: ArchivedStatus): [string, string][] {
+  const shown = stranded.slice(-shownWindows).map((each): [string, string] => {
+    const { fromMs, toMs, reason, isNewest } = each;
+    const span = `${formatTime(fromMs)} to ${formatTime(toMs)} (${formatDuration(toMs - fromMs)})`;
+    const way = live === null ? "start `tidemark up`" : `\`tidemark backup ${instance}\``;
+    const isMended = isNewest && movedTo === null;
+    const next = isMended ? `; ${way}: what follows a set can be restored` : "";
+    return ["no restore", style("red", `${span}: ${printable(reason)}${next}`)];
+  });
+  const clock = clockTroubles.map((text): [string, string] => ["trouble", style("red", text)]);
+  return [...shown, ...clock];
 }
 
 export function ago(ms: number): string {

@@ -6,6 +6,9 @@
  *
  * CLUSTERS. The shards of a cluster are instances of their own, `NAME.KEY`. The name of the cluster stands for
  * all of them, and they are configured as it is; this is the one place that knows it.
+ *
+ * MOVED. What is configured is in the repository that the configuration says. What another one of the same
+ * configuration has under that name is an older copy: it is shown, as one, and restored from with --repo.
  */
 
 import {
@@ -43,6 +46,8 @@ export type Place = {
   readonly config: InstanceConfig | undefined;
   /** Where it is a shard of a cluster. */
   readonly shard: { readonly cluster: string; readonly key: string } | undefined;
+  /** The address of the repository where it is configured, if that is another one. */
+  readonly movedTo?: string;
 };
 
 /** A cluster that there is something of, or that is configured. */
@@ -52,13 +57,14 @@ export type ClusterPlace = {
   readonly config: InstanceConfig | undefined;
   /** Those that there is something of, by their keys. */
   readonly shards: readonly Place[];
+  readonly movedTo?: string;
 };
 
 /** An instance or a cluster that is configured, of which the repository cannot be read. */
 export type UnreadPlace = { readonly config: InstanceConfig; readonly failure: Failure };
 
 export class Places implements AsyncDisposable {
-  /** In the order of the configuration; then by name. Shards stand where their cluster does. */
+  /** In the order of the configuration; then by name; older copies last. Shards stand where their cluster does. */
   readonly all: readonly Place[];
   readonly clusters: readonly ClusterPlace[];
   /** Configured, but their repositories could not be read; none unless that was asked for. */
@@ -66,8 +72,8 @@ export class Places implements AsyncDisposable {
   readonly #repositories: readonly OpenRepository[];
 
   private constructor(found: Found, repositories: readonly OpenRepository[]) {
-    this.all = found.all;
-    this.clusters = found.clusters;
+    this.all = currentFirst(found.all);
+    this.clusters = currentFirst(found.clusters);
     this.unread = found.unread;
     this.#repositories = repositories;
   }
@@ -122,7 +128,7 @@ export class Places implements AsyncDisposable {
   /** The one of a name. @throws Failure USAGE where there is none, or several, or it is a cluster */
   one(name: string): Place {
     const places = this.named(name).filter(({ instance }) => instance === name);
-    const [place, ...more] = places;
+    const [place, ...more] = currentOf(places);
     if (place !== undefined && more.length === 0) return place;
     const [cluster] = this.#clustersOf(name);
     if (place === undefined && cluster !== undefined) throw manyShards(cluster);
@@ -133,7 +139,7 @@ export class Places implements AsyncDisposable {
 
   /** The cluster of a name; undefined where there is none. @throws Failure USAGE where there are several */
   cluster(name: string): ClusterPlace | undefined {
-    const [cluster, ...more] = this.#clustersOf(name);
+    const [cluster, ...more] = currentOf(this.#clustersOf(name));
     if (more.length === 0) return cluster;
     throw new Failure("USAGE", `Cannot tell which "${name}" is meant: two repositories have it`, {
       hint: "Name the repository with --repo.",
@@ -164,6 +170,24 @@ export class Places implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return closeAll(this.#repositories);
   }
+}
+
+/** The configuration decides; where it does not, all. */
+function currentOf<Each extends { readonly movedTo?: string }>(
+  found: readonly Each[],
+): readonly Each[] {
+  const current = found.filter(({ movedTo }) => movedTo === undefined);
+  return current.length > 0 ? current : found;
+}
+
+function currentFirst<Each extends { readonly movedTo?: string }>(found: readonly Each[]): Each[] {
+  const isCopy = ({ movedTo }: Each) => Number(movedTo !== undefined);
+  return found.toSorted((a, b) => isCopy(a) - isCopy(b));
+}
+
+/** What it is called, and where it lies if that is not where it belongs. */
+export function placeTitle({ instance, repository, movedTo }: Place): string {
+  return movedTo === undefined ? instance : `${instance}, older copy in ${repository.store.name}`;
 }
 
 type Found = {
@@ -197,23 +221,32 @@ async function findPlaces(
     ...present.filter((instance) => !isShard(instance)),
   ];
   for (const name of new Set(names)) {
-    const own = config?.instances.get(name);
+    const own = configured.find((instance) => instance.name === name);
+    const moved = movedOf(config, own, name);
     if (known.has(name)) {
       const cluster = own !== undefined && isCluster(own) ? own : undefined;
       const shards = present.flatMap((instance): Place[] => {
         const shard = parseShardInstance(instance);
         if (shard?.cluster !== name) return [];
-        return [
-          { repository, instance, shard, config: cluster && shardConfig(cluster, shard.key) },
-        ];
+        const shardOwn = cluster && shardConfig(cluster, shard.key);
+        return [{ repository, instance, shard, config: shardOwn, ...moved }];
       });
-      found.clusters.push({ repository, cluster: name, config: cluster, shards });
+      found.clusters.push({ repository, cluster: name, config: cluster, shards, ...moved });
       found.all.push(...shards);
     }
     if (!known.has(name) || present.includes(name)) {
-      found.all.push({ repository, instance: name, config: own, shard: undefined });
+      found.all.push({ repository, instance: name, config: own, shard: undefined, ...moved });
     }
   }
+}
+
+function movedOf(
+  config: Config | undefined,
+  own: InstanceConfig | undefined,
+  name: string,
+): { readonly movedTo?: string } {
+  const elsewhere = own === undefined ? config?.instances.get(name) : undefined;
+  return elsewhere === undefined ? {} : { movedTo: elsewhere.repository.address };
 }
 
 function manyShards({ cluster, shards }: ClusterPlace): Failure {
@@ -244,7 +277,7 @@ export async function findSet(
     }
   }
   const exact = found.filter(({ set }) => set.name === name);
-  const [only, ...more] = exact.length > 0 ? exact : found;
+  const [only, ...more] = currentFound(exact.length > 0 ? exact : found);
   if (only === undefined) {
     if (places.has(name)) {
       throw new Failure(
@@ -264,6 +297,11 @@ export async function findSet(
   throw new Failure("USAGE", `Cannot tell which set "${name}" is: there are ${shown.length}`, {
     hint: `Write more of its name, or --instance: ${shown.slice(0, 5).join(", ")}.`,
   });
+}
+
+function currentFound(found: readonly FoundSet[]): readonly FoundSet[] {
+  const current = found.filter(({ place }) => place.movedTo === undefined);
+  return current.length > 0 ? current : found;
 }
 
 type Source = {

@@ -18,7 +18,7 @@ import type { RestoredFolder } from "../../recovery/restore-folder.ts";
 import type { ArchiveView } from "../../recovery/restore-locate.ts";
 import type { RestoreProgress } from "../../recovery/restore-progress.ts";
 import { changesNothing } from "../../recovery/restore-snapshot.ts";
-import { formatTarget, parseTarget, type RestoreTarget } from "../../recovery/target.ts";
+import { describeTarget, formatTarget, notesOfTarget, parseTarget } from "../../recovery/target.ts";
 import { readAll } from "../../store/store.ts";
 import { renderPairs, title } from "../render/table.ts";
 import {
@@ -84,8 +84,12 @@ function mustBeSet({ sets }: Catalogue, name: string): void {
 }
 
 function outsideWith(result: Outside): Failure {
-  const { message, code } = outsideFailure(result);
-  return new Failure(code, message, { hint: describeWindows(result) });
+  const { code } = outsideFailure(result);
+  const { target, found } = result;
+  const message = `Cannot restore to ${describeTarget(target)}: ${found}`;
+  return new Failure(code, message, {
+    hint: [...notesOfTarget(target).map(asSentence), describeWindows(result)].join(" "),
+  });
 }
 
 /** @throws Failure USAGE; OUTSIDE_WINDOWS with the windows, where it cannot be restored */
@@ -102,15 +106,24 @@ export async function findPlan(place: Place, at: string, options: PlanFlags = {}
   throw outsideWith(result);
 }
 
+function asSentence(note: string): string {
+  return `Note: ${note}.`;
+}
+
 /** In one line: what can be restored, the nearest moments first. */
 function describeWindows({ windows, before, after }: Outside): string {
-  if (windows.length === 0) return "Nothing can be restored yet: `tidemark status` says why.";
   const nearest = [before, after].flatMap((moment) => (moment ? [`--at ${moment.target}`] : []));
+  // What comes after the last moment is not archived yet, or not at all.
+  if (before !== undefined && after === undefined) nearest.push("--at latest");
+  const near = nearest.length > 0 ? `The nearest: ${nearest.join(" or ")}. ` : "";
+  if (windows.length === 0) {
+    const none = nearest.length > 0 ? "No log can be replayed yet" : "Nothing can be restored yet";
+    return `${near}${none}: \`tidemark status\` says why.`;
+  }
   const shown = windows.slice(-shownWindows).map(({ fromMs, toMs }) => {
     return `${formatTime(fromMs)} to ${formatTime(toMs)}`;
   });
   const more = windows.length > shownWindows ? `${windows.length - shownWindows} earlier, ` : "";
-  const near = nearest.length > 0 ? `The nearest: ${nearest.join(" and ")}. ` : "";
   return `${near}What can be restored: ${more}${shown.join(", ")}.`;
 }
 
@@ -121,6 +134,11 @@ export function mustNotChoose(plan: Plan, pipe: KeyPipeOptions): void {
   throw new Failure("USAGE", `Cannot choose keys or expiries at that moment: ${found}`, {
     hint: "`tidemark download NAME --at T FILE.rdb --server PATH` and `restore --to` can; or --at set:NAME.",
   });
+}
+
+/** What was chosen otherwise than whoever restores may expect: of the target, and of the plan. */
+export function notesOf({ target, notes }: Pick<Plan, "target" | "notes">): string[] {
+  return [...notesOfTarget(target), ...notes];
 }
 
 export function renderPlan(plan: Plan): string[] {
@@ -138,13 +156,13 @@ export function renderPlan(plan: Plan): string[] {
       ["position", replicationId === undefined ? "not known" : `${replicationId}:${offset}`],
       ["reads", `${formatBytes(readBytes)}, ${formatBytes(rawBytes)} raw`],
       ["takes about", formatDuration(estimatedMs)],
-      ...plan.notes.map((note) => ["note", printable(note)] as const),
+      ...notesOf(plan).map((note) => ["note", printable(note)] as const),
     ]),
   ];
 }
 
 export function renderClusterPlan(plan: ClusterPlan): string[] {
-  const { cluster, target, shards, ms, owners, readBytes, rawBytes, estimatedMs, notes } = plan;
+  const { cluster, target, shards, ms, owners, readBytes, rawBytes, estimatedMs } = plan;
   const rows = shards.map(({ key, plan: { set, log, rawLogBytes } }) => {
     const slots = formatRanges(slotsOf(owners, key)) || "no slots yet";
     const shown = slots.length > shownSlots ? `${slots.slice(0, shownSlots)}…` : slots;
@@ -158,13 +176,13 @@ export function renderClusterPlan(plan: ClusterPlan): string[] {
       ["ends at", formatTime(ms)],
       ["reads", `${formatBytes(readBytes)}, ${formatBytes(rawBytes)} raw`],
       ["takes about", formatDuration(estimatedMs)],
-      ...notes.map((note) => ["note", printable(note)] as const),
+      ...notesOf(plan).map((note) => ["note", printable(note)] as const),
     ]),
   ];
 }
 
 export function clusterPlanToJson(plan: ClusterPlan) {
-  const { id, cluster, target, ms, shards, owners, notes } = plan;
+  const { id, cluster, target, ms, shards, owners } = plan;
   return {
     ...{ id, cluster, target: formatTarget(target), ms },
     shards: shards.map((shard) => {
@@ -173,13 +191,8 @@ export function clusterPlanToJson(plan: ClusterPlan) {
     readBytes: plan.readBytes,
     rawBytes: plan.rawBytes,
     estimatedMs: plan.estimatedMs,
-    notes,
+    notes: notesOf(plan),
   };
-}
-
-function describeTarget(target: RestoreTarget): string {
-  const zone = "zone" in target && target.zone !== undefined ? ` (read in ${target.zone})` : "";
-  return `${formatTarget(target)}${zone}`;
 }
 
 function describeLog(pieces: number, rawBytes: number): string {
@@ -197,7 +210,7 @@ export function planToJson(plan: Plan) {
     readBytes: plan.readBytes,
     rawBytes: plan.rawBytes,
     estimatedMs: plan.estimatedMs,
-    notes: plan.notes,
+    notes: notesOf(plan),
   };
 }
 
@@ -209,6 +222,12 @@ export function describeLosses({
     ...[...dropped].map(([what, count]) => `  dropped: ${formatCount(count)} ${what}`),
     ...notes.map((note) => `  note: ${printable(note)}`),
   ];
+}
+
+/** From which servers on a folder or a file is loaded. */
+export function describeServers(servers: readonly string[]): string {
+  if (servers.length === 0) return "for no server that is known here";
+  return `for ${servers.join(" and ")} and later`;
 }
 
 export function describeProgress(progress: RestoreProgress): string {

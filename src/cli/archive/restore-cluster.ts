@@ -17,12 +17,13 @@ import type { RestoreProgress } from "../../recovery/restore-progress.ts";
 import type { RestoredServer } from "../../recovery/restore-request.ts";
 import { restoreClusterToServer } from "../../recovery/restore-server.ts";
 import { changesNothing } from "../../recovery/restore-snapshot.ts";
+import { formatVersions } from "../../recovery/server-needs.ts";
 import { readConnect } from "../connect.ts";
 import { readKeyChoice, readPrefix, readSelection, readTtl } from "../key-choice.ts";
+import { LiveLine } from "../render/live-line.ts";
 import { formatBytes, plural } from "../render/text.ts";
-import { LiveLine } from "./live-line.ts";
 import type { ClusterPlace } from "./place.ts";
-import { clusterViewOf, describeLosses, describeProgress } from "./plan.ts";
+import { clusterViewOf, describeLosses, describeProgress, describeServers } from "./plan.ts";
 import {
   type Done,
   describeSkipped,
@@ -61,11 +62,13 @@ async function intoFolders({ place, plan, flags }: ToRestore): Promise<Done> {
     ...tellOn(line, flags),
   });
   line.clear();
-  const { shards, commands, rawBytes, dropped, notes } = restored;
+  const { shards, commands, rawBytes, least, dropped, notes } = restored;
+  const servers = formatVersions(least);
+  const size = formatBytes(rawBytes);
   return {
-    fields: { folder, rawBytes, shards, commands, dropped: [...dropped], notes },
+    fields: { folder, rawBytes, servers, shards, commands, dropped: [...dropped], notes },
     lines: [
-      `Restored into ${folder}: ${plural(shards.length, "shard")}, ${formatBytes(rawBytes)}`,
+      `Restored into ${folder}: ${plural(shards.length, "shard")}, ${size}, ${describeServers(servers)}`,
       ...describeLosses({ dropped, notes }),
       "  start the servers and join them, with these or other ports:",
       ...commands.map((command) => `    ${command}`),

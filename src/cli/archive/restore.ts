@@ -13,12 +13,13 @@ import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
 import type { Target } from "../../codec/rdb/model.ts";
 import { formatAddress, parseAddress } from "../../link/address.ts";
-import type { Plan } from "../../recovery/plan-result.ts";
+import { expiriesFromMs, type Plan } from "../../recovery/plan-result.ts";
 import { restoreToFolder } from "../../recovery/restore-folder.ts";
 import type { RestoreProgress } from "../../recovery/restore-progress.ts";
 import { mustNotMix, type RestoredServer } from "../../recovery/restore-request.ts";
-import { restoreAndRun } from "../../recovery/restore-run.ts";
+import { checkPort, restoreAndRun } from "../../recovery/restore-run.ts";
 import { restoreToServer } from "../../recovery/restore-server.ts";
+import { formatVersions } from "../../recovery/server-needs.ts";
 import { type ConnectFlags, readConnect } from "../connect.ts";
 import {
   type KeyChoiceFlags,
@@ -27,14 +28,16 @@ import {
   readSelection,
   readTtl,
 } from "../key-choice.ts";
+import { LiveLine } from "../render/live-line.ts";
 import { formatBytes, formatDuration, plural, printable } from "../render/text.ts";
-import { LiveLine } from "./live-line.ts";
+import { stoppable } from "../stop.ts";
 import { type Place, Places } from "./place.ts";
 import type { PlaceFlags } from "./place-options.ts";
 import {
   clusterPlanToJson,
   describeLosses,
   describeProgress,
+  describeServers,
   findClusterPlan,
   findPlan,
   mustNotChoose,
@@ -69,29 +72,20 @@ export async function restore(name: string, flags: RestoreFlags): Promise<void> 
   const way = chooseWay(flags);
   if (flags.at === undefined) throw momentMissing();
   readFlags(way, flags);
-  const stop = new AbortController();
-  const end = () => stop.abort(new Failure("ABORTED", "Cannot go on with the restore: stopped"));
-  // A second one ends the program at once.
-  for (const each of endings) process.once(each, end);
+  const wishes = { ...flags, at: flags.at };
   try {
-    await restoreNow(name, way, { ...flags, at: flags.at, signal: stop.signal });
+    await stoppable({ doing: "finish the restore", left: leftOf(way, flags) }, (signal) =>
+      restoreNow(name, way, { ...wishes, signal }),
+    );
   } catch (error) {
-    throw stop.signal.aborted ? stopped(way, flags) : saidFirst(error);
-  } finally {
-    for (const each of endings) process.off(each, end);
+    throw saidFirst(error);
   }
 }
 
-const endings = ["SIGINT", "SIGTERM"] as const;
-
-function stopped(way: Way, { to = "", dryRun }: RestoreFlags): Failure {
-  const left =
-    way === "server" && !dryRun
-      ? `If it had begun, the key "tidemark:restore…" in ${formatAddress(parseAddress(to))} says that what is there is not whole. The same command goes on with it, where --at names a fixed moment; --overwrite begins anew.`
-      : "Nothing of it was left.";
-  return new Failure("ABORTED", "Cannot finish the restore: it was stopped on request", {
-    hint: left,
-  });
+function leftOf(way: Way, { to = "", dryRun }: RestoreFlags): string {
+  return way === "server" && !dryRun
+    ? `If it had begun, the key "tidemark:restore…" in ${formatAddress(parseAddress(to))} says that what is there is not whole. The same command goes on with it, where --at names a fixed moment; --overwrite begins anew.`
+    : "Nothing of it was left.";
 }
 
 /** What a server said is shown line by line, above the failure. */
@@ -106,7 +100,12 @@ function saidFirst(error: unknown): unknown {
 type Wishes = RestoreFlags & { readonly at: string; readonly signal: AbortSignal };
 
 async function restoreNow(name: string, way: Way, flags: Wishes): Promise<void> {
+  // Found out before a plan is made and shown.
+  if (way === "run" && !flags.dryRun) await checkPort(readPort(flags.port));
   await using places = await Places.open(flags);
+  if (way === "folder" && places.cluster(name) === undefined) {
+    mustNotHave(flags, ["port"], "without --run");
+  }
   const { plan, fields, carryOut } = await prepare(places, name, flags);
   if (flags.json && flags.dryRun) print(fields);
   if (!flags.json) process.stdout.write(`${plan.join("\n")}\n`);
@@ -114,13 +113,20 @@ async function restoreNow(name: string, way: Way, flags: Wishes): Promise<void> 
   const startedMs = performance.now();
   const done = await carryOut(way);
   const tookMs = Math.round(performance.now() - startedMs);
-  if (flags.json) print({ ...fields, ...done.fields, tookMs });
-  else process.stdout.write(`\n${done.lines.join("\n")}\n  in ${formatDuration(tookMs)}\n`);
+  const notes = [...fields.notes, ...done.fields.notes];
+  try {
+    if (flags.json) print({ ...fields, ...done.fields, notes, tookMs });
+    else process.stdout.write(`\n${done.lines.join("\n")}\n  in ${formatDuration(tookMs)}\n`);
+  } catch (error) {
+    // Whoever read the plan has ended (`… | head`); what was started has not.
+    if (way === "run") console.error(done.lines[0]);
+    throw error;
+  }
 }
 
 type Prepared = {
   readonly plan: readonly string[];
-  readonly fields: object;
+  readonly fields: Fields;
   readonly carryOut: (way: Way) => Promise<Done>;
 };
 
@@ -131,10 +137,7 @@ async function prepare(places: Places, name: string, flags: Wishes): Promise<Pre
   if (cluster === undefined) {
     const place = places.one(name);
     const plan = await findPlan(place, at, flags);
-    const carryOut = (way: Way) => {
-      if (way === "folder") mustNotHave(flags, ["port"], "without --run");
-      return ways[way](place, plan, flags);
-    };
+    const carryOut = (way: Way) => ways[way](place, plan, flags);
     return { plan: renderPlan(plan), fields: planToJson(plan), carryOut };
   }
   const plan = await findClusterPlan(cluster, at, flags);
@@ -203,7 +206,9 @@ function readTtlHere(ttl: string): void {
 }
 
 export type Way = "folder" | "server" | "run";
-export type Done = { readonly fields: object; readonly lines: readonly string[] };
+/** What is said as JSON. */
+type Fields = { readonly notes: readonly string[]; readonly [name: string]: unknown };
+export type Done = { readonly fields: Fields; readonly lines: readonly string[] };
 
 const ways: Readonly<Record<Way, (place: Place, plan: Plan, flags: Wishes) => Promise<Done>>> = {
   folder: intoFolder,
@@ -238,12 +243,16 @@ async function intoFolder(place: Place, plan: Plan, flags: Wishes): Promise<Done
   const options = folderOptions(plan, flags, line);
   const restored = await restoreToFolder(viewOf(place), plan, folder, options);
   line.clear();
-  const { target, rawBytes, command, serverArguments } = restored;
+  const { rawBytes, command, serverArguments, notes } = restored;
+  const servers = formatVersions(restored.least);
   const keys = plan.log === undefined ? restored.keys : null;
   return {
-    fields: { folder, target, rawBytes, keys, serverArguments, dropped: [...restored.dropped] },
+    fields: {
+      ...{ folder, servers, rawBytes, keys, serverArguments },
+      ...{ dropped: [...restored.dropped], notes },
+    },
     lines: [
-      `Restored into ${folder}: ${formatBytes(rawBytes)}, for ${target} and later`,
+      `Restored into ${folder}: ${formatBytes(rawBytes)}, ${describeServers(servers)}`,
       ...describeLosses(restored),
       `  start it with: ${command}`,
     ],
@@ -302,10 +311,14 @@ async function intoServer(place: Place, plan: Plan, flags: Wishes): Promise<Done
 export function describeSkipped({
   skipped,
   skippedLibraries,
-}: Pick<RestoredServer, "skipped" | "skippedLibraries">): string[] {
+  isResumed,
+}: Pick<RestoredServer, "skipped" | "skippedLibraries" | "isResumed">): string[] {
   const libraries = skippedLibraries === 1 ? "library" : "libraries";
   return [
-    ...(skipped > 0 ? [`  left as they were: ${plural(skipped, "key")}`] : []),
+    // Those that the run before has restored were there too.
+    ...(skipped > 0
+      ? [`  ${isResumed ? "there already" : "left as they were"}: ${plural(skipped, "key")}`]
+      : []),
     ...(skippedLibraries > 0
       ? [`  left as they were: ${skippedLibraries} function ${libraries}`]
       : []),
@@ -329,7 +342,7 @@ async function andRun(place: Place, plan: Plan, flags: Wishes): Promise<Done> {
   const { keysLoaded, version, command } = running;
   const pid = running.process.pid ?? null;
   return {
-    fields: { folder, port, version, keysLoaded, pid },
+    fields: { folder, port, version, keysLoaded, pid, notes: running.notes },
     lines: [
       `Restored, and running on port ${port}: ${plural(keysLoaded, "key")}, version ${version}, process ${pid}`,
       ...describeLosses(running),
@@ -347,7 +360,7 @@ export function readPort(text: string | undefined): number {
 }
 
 function folderOptions(plan: Plan, flags: Wishes, line: LiveLine) {
-  const pipe = readKeyChoice(flags, { fromMs: plan.moment.ms, nowMs: systemClock.now() });
+  const pipe = readKeyChoice(flags, { fromMs: expiriesFromMs(plan), nowMs: systemClock.now() });
   mustNotChoose(plan, pipe);
   return {
     ...{ pipe, target: flags.target, lossy: flags.lossy === true },

@@ -7,6 +7,7 @@
 import { hostname } from "node:os";
 import type { SetManifest } from "../../archive/backup-set.ts";
 import { Lease } from "../../archive/lease.ts";
+import { admitKey } from "../../archive/repository.ts";
 import { takeSet } from "../../archive/take-set.ts";
 import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
@@ -43,6 +44,7 @@ export async function takeSafetySets(
     await using lease = await Lease.acquire(repository, name, {
       owner: `tidemark restore on ${hostname()}`,
     });
+    await admitKey(repository);
     await using topology = new Topology(address, connect);
     for (const { key } of await topology.read()) {
       const finder = new SourceFinder({ topology, key, prefer: "master", connect });

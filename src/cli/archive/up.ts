@@ -3,6 +3,7 @@ import { systemClock } from "../../base/clock.ts";
 import { Failure } from "../../base/errors.ts";
 import { configName, findConfig } from "../../daemon/config.ts";
 import { up as runAll, type UpEvent } from "../../daemon/up.ts";
+import { untilStopped } from "../stop.ts";
 
 export async function up(flags: {
   readonly config?: string;
@@ -14,11 +15,8 @@ export async function up(flags: {
       hint: `\`tidemark init --example > ${configName}\` writes one to begin with.`,
     });
   }
-  const stop = new AbortController();
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
-    process.once(signal, () => stop.abort(new Failure("ABORTED", `Stopped by ${signal}`)));
-  }
-  await runAll(config, { onEvent: tell, steal: flags.steal === true }, stop.signal);
+  const options = { onEvent: tell, steal: flags.steal === true };
+  await untilStopped((signal) => runAll(config, options, signal));
 }
 
 /** A line of JSON for each event, as `record` has it. */

@@ -4,7 +4,8 @@
  * WHY THE NEWEST SET where nothing is named: it is what a restore would start from tomorrow. All of an archive
  * of years is asked for by name, as somebody pays for reading it.
  */
-import { readCatalogue, type Window } from "../../archive/catalogue.ts";
+import { type Catalogue, readCatalogue, type Window, withFaults } from "../../archive/catalogue.ts";
+import { strandedOf } from "../../archive/stranded.ts";
 import {
   type LogVerification,
   openSet,
@@ -20,8 +21,9 @@ import { Failure } from "../../base/errors.ts";
 import { Progress } from "../render/progress.ts";
 import { style, title } from "../render/table.ts";
 import { formatTime, plural, printable } from "../render/text.ts";
+import { stoppable } from "../stop.ts";
 import { drill } from "./drill.ts";
-import { findSet, type Place, Places } from "./place.ts";
+import { findSet, type Place, Places, placeTitle } from "./place.ts";
 import type { PlaceFlags } from "./place-options.ts";
 
 export type VerifyFlags = PlaceFlags & {
@@ -32,14 +34,19 @@ export type VerifyFlags = PlaceFlags & {
   readonly json?: true;
 };
 
+type Wishes = VerifyFlags & { readonly signal: AbortSignal };
+
 /** As DATA_CORRUPT has it. */
 const damagedStatus = 3;
 
 type Result = {
   readonly instance: string;
+  readonly title: string;
   readonly sets: readonly SetVerification[];
   readonly log: LogVerification | undefined;
   readonly drills: readonly { readonly set: string; readonly found: string | undefined }[];
+  /** Why what is recorded now could not be restored. */
+  readonly stranded: string | null;
 };
 
 /** Returns the exit status. */
@@ -47,6 +54,15 @@ export async function verify(set: string | undefined, flags: VerifyFlags): Promi
   if (set !== undefined && flags.all) {
     throw new Failure("USAGE", "Cannot verify one set and all: give its name, or --all");
   }
+  return await stoppable(verifying, (signal) => verifyNow(set, { ...flags, signal }));
+}
+
+const verifying = {
+  doing: "finish the verification",
+  left: "It changes nothing; given again, the same command begins anew.",
+};
+
+async function verifyNow(set: string | undefined, flags: Wishes): Promise<number> {
   await using places = await Places.open(flags);
   const results: Result[] = [];
   for (const job of await chooseJobs(places, set, flags)) results.push(await run(job, flags));
@@ -59,7 +75,7 @@ export async function verify(set: string | undefined, flags: VerifyFlags): Promi
   return isSound ? 0 : damagedStatus;
 }
 
-type Job = { readonly place: Place; readonly set: string | undefined };
+type Job = { readonly place: Place; readonly set: string | undefined; readonly isNamed?: true };
 
 /** One set where it is named; else the newest one of each instance, unless the log alone is wanted. */
 async function chooseJobs(
@@ -69,15 +85,16 @@ async function chooseJobs(
 ): Promise<Job[]> {
   if (set !== undefined) {
     const { place, set: found } = await findSet(places, set, instance);
-    return [{ place, set: found.name }];
+    return [{ place, set: found.name, isNamed: true }];
   }
   const jobs: Job[] = [];
   for (const place of places.named(instance)) {
     if (all || log) jobs.push({ place, set: undefined });
     else {
-      const { sets } = await readCatalogue(place.repository.store, place.instance);
+      const { sets, lines } = await readCatalogue(place.repository.store, place.instance);
       const newest = sets.at(-1)?.name;
-      if (newest !== undefined) jobs.push({ place, set: newest });
+      // Log without any set is looked at as well.
+      if (newest !== undefined || lines.length > 0) jobs.push({ place, set: newest });
     }
   }
   return jobs;
@@ -97,24 +114,52 @@ async function verifyClusters(
   return results;
 }
 
-async function run({ place, set }: Job, flags: VerifyFlags): Promise<Result> {
-  const { repository, instance } = place;
-  const result = { instance, sets: [] as SetVerification[], drills: [] as Result["drills"] };
+async function run(job: Job, flags: Wishes): Promise<Result> {
+  const { repository, instance } = job.place;
+  const { signal } = flags;
+  const read = await readBack(job, flags);
+  const [first] = read.sets;
+  const isDrilled = flags.server !== undefined && !flags.all && first?.isGood === true;
+  const found = isDrilled
+    ? await drill(flags.server, await openSet(repository, instance, first.set, { signal }), signal)
+    : undefined;
+  const drills = isDrilled ? [{ set: first.set, found }] : [];
+  const catalogue = await readCatalogue(repository.store, instance, { signal });
+  // Who asks for one set by name asks for nothing else.
+  const isAsked = job.isNamed !== true;
+  return {
+    ...{ instance, title: placeTitle(job.place) },
+    ...read,
+    drills,
+    stranded: isAsked ? findStranded(catalogue, read.sets) : null,
+  };
+}
+
+async function readBack(
+  { place: { repository, instance }, set }: Job,
+  { all, log, signal }: Wishes,
+): Promise<Pick<Result, "sets" | "log">> {
   using watched = new Watched();
   const options = {
-    ...{ clock: systemClock, onProgress: watched.tell },
+    ...{ clock: systemClock, onProgress: watched.tell, signal },
     // Whoever may only read is told all the same.
     records: "where possible" as const,
   };
-  if (flags.all) {
-    const { sets, log } = await verifyAll(repository, instance, options);
-    return { ...result, sets, log };
-  }
-  const sets = set === undefined ? [] : [await verifySet(repository, instance, set, options)];
-  const log = flags.log ? await verifyLog(repository, instance, options) : undefined;
-  if (flags.server === undefined || sets[0]?.isGood !== true) return { ...result, sets, log };
-  const found = await drill(flags.server, await openSet(repository, instance, sets[0].set));
-  return { ...result, sets, log, drills: [{ set: sets[0].set, found }] };
+  if (all) return await verifyAll(repository, instance, options);
+  return {
+    sets: set === undefined ? [] : [await verifySet(repository, instance, set, options)],
+    log: log ? await verifyLog(repository, instance, options) : undefined,
+  };
+}
+
+/** Log that goes on behind all that can be restored, without the sets that were found damaged. */
+function findStranded(catalogue: Catalogue, sets: readonly SetVerification[]): string | null {
+  const bad = sets.filter(({ isGood: isSound }) => !isSound);
+  const faults = new Map(bad.map(({ set, findings }) => [set, findings[0]?.found ?? "damaged"]));
+  const newest = strandedOf(withFaults(catalogue, faults)).find(({ isNewest }) => isNewest);
+  if (newest === undefined) return null;
+  const { fromMs, toMs, reason } = newest;
+  return `no set for the log from ${formatTime(fromMs)} to ${formatTime(toMs)}: ${reason}`;
 }
 
 /** A line of progress that takes totals as they become known. */
@@ -134,8 +179,9 @@ class Watched implements Disposable {
   }
 }
 
-function isGood({ sets, log, drills }: Result): boolean {
+function isGood({ sets, log, drills, stranded }: Result): boolean {
   return (
+    stranded === null &&
     sets.every((set) => set.isGood && set.findings.length === 0) &&
     (log === undefined || (log.findings.length === 0 && log.holes.length === 0)) &&
     drills.every(({ found }) => found === undefined)
@@ -145,7 +191,7 @@ function isGood({ sets, log, drills }: Result): boolean {
 function render(results: readonly Result[]): string[] {
   if (results.length === 0) return ["There is nothing to verify yet."];
   return results.flatMap((result) => [
-    title(result.instance),
+    title(result.title),
     ...result.sets.flatMap(renderSet),
     ...result.drills.map(({ set, found }) =>
       found === undefined
@@ -153,6 +199,9 @@ function render(results: readonly Result[]): string[] {
         : `  ${style("red", "BAD")}   ${printable(found)}`,
     ),
     ...(result.log ? renderLog(result.log) : []),
+    ...(result.stranded === null
+      ? []
+      : [`  ${style("red", "BAD")}   ${printable(result.stranded)}`]),
   ]);
 }
 
@@ -201,13 +250,13 @@ function renderWindow({ fromMs, toMs }: Window): string {
   return `        restores: ${formatTime(fromMs)} to ${formatTime(toMs)}`;
 }
 
-function toJson({ instance, sets, log, drills }: Result) {
+function toJson({ instance, sets, log, drills, stranded }: Result) {
   return {
     instance,
     sets: sets.map(({ set, isGood: isSound, what, notUnderstood, findings, notRecorded }) => {
       return { set, isGood: isSound, what, notUnderstood, findings, notRecorded };
     }),
     log: log ?? null,
-    drills,
+    ...{ drills, stranded },
   };
 }

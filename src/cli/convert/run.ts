@@ -20,7 +20,6 @@ import { RecordCopy } from "../../recovery/record-copy.ts";
 import { ScratchServer } from "../../recovery/scratch-server.ts";
 import { isEverything } from "../../recovery/selection.ts";
 import { type DataSource, openSource, startsAsRdb } from "../data-source.ts";
-import { HeldUntilSignal } from "../held-until-signal.ts";
 import {
   type KeyChoiceFlags,
   maxDistinct,
@@ -30,6 +29,7 @@ import {
 } from "../key-choice.ts";
 import { Progress } from "../render/progress.ts";
 import { formatCount, plural } from "../render/text.ts";
+import { stoppable } from "../stop.ts";
 import { walkFile } from "../walk.ts";
 import { type Form, formOf, targetOf } from "./form.ts";
 import { type Output, openOutput } from "./output.ts";
@@ -51,6 +51,15 @@ type Source = DataSource | { readonly kind: "jsonl"; readonly path: string };
 const headBytes = 64 * 1024;
 
 export async function convert(input: string, output: string, flags: ConvertFlags): Promise<void> {
+  const left = output === "-" ? "What was written is not whole." : "Nothing of it was left.";
+  await stoppable({ doing: "finish the conversion", left }, (signal) =>
+    convertNow(input, output, { ...flags, signal }),
+  );
+}
+
+type Wishes = ConvertFlags & { readonly signal: AbortSignal };
+
+async function convertNow(input: string, output: string, flags: Wishes): Promise<void> {
   const form = flags.to ?? formOf(output);
   const source = openInput(input);
   // JSON lines are sorted, which brings keys that are there twice together, however many there are.
@@ -61,9 +70,8 @@ export async function convert(input: string, output: string, flags: ConvertFlags
   }
   if (source.kind !== "aof" && source.kind !== "appendonlydir") return;
   if (flags.server === undefined) throw serverNeeded(input, form);
-  using held = new HeldUntilSignal();
-  const server = held.use(ScratchServer.start(flags.server, source));
-  const path = await server.snapshot();
+  using server = ScratchServer.start(flags.server, source);
+  const path = await server.snapshot(flags.signal);
   await write(openSource(path), output, form, flags, pipe);
 }
 
@@ -145,27 +153,24 @@ async function write(
   source: Source,
   path: string,
   form: Form,
-  flags: ConvertFlags,
+  flags: Wishes,
   pipeOptions: KeyPipeOptions,
 ): Promise<void> {
   const target = flags.target ?? defaultTarget(source, form);
-  using held = new HeldUntilSignal();
-  const output = held.use(
-    openOutput({
-      form,
-      path,
-      target,
-      mayReplace: flags.force === true,
-      whole: flags.whole === true,
-      lossy: flags.lossy === true,
-      writer: { compress: flags.compress, ...(flags.module && { modules: flags.module }) },
-    }),
-  );
+  using output = openOutput({
+    form,
+    path,
+    target,
+    mayReplace: flags.force === true,
+    whole: flags.whole === true,
+    lossy: flags.lossy === true,
+    writer: { compress: flags.compress, ...(flags.module && { modules: flags.module }) },
+  });
   const pipe = new KeyPipe(output.sink, pipeOptions);
   const records =
     source.kind === "jsonl"
-      ? await pipeLines(source.path, pipe)
-      : await pipeFiles(source, pipe, output);
+      ? await pipeLines(source.path, pipe, flags.signal)
+      : await pipeFiles(source, pipe, output, flags.signal);
   output.publish();
   report({ path, form, target, flags, pipe, records, output });
 }
@@ -187,7 +192,12 @@ function targetOfSource(source: Source): Target {
 }
 
 /** Reads the files of a source, in order. Returns how many records were passed on. */
-async function pipeFiles(source: DataSource, pipe: KeyPipe, output: Output): Promise<number> {
+async function pipeFiles(
+  source: DataSource,
+  pipe: KeyPipe,
+  output: Output,
+  signal: AbortSignal,
+): Promise<number> {
   const files = source.kind === "appendonlydir" ? source.log.files : [source];
   using progress = new Progress(files.reduce((sum, file) => sum + (file.sizeBytes ?? 0), 0));
   let records = 0;
@@ -212,7 +222,7 @@ async function pipeFiles(source: DataSource, pipe: KeyPipe, output: Output): Pro
       copy = openRecords(path, offset, output);
       return copy;
     };
-    await walkFile(file, isRdb ? pipe : undefined, openLog, progress);
+    await walkFile(file, isRdb ? pipe : undefined, openLog, progress, signal);
     copy?.finish();
     records += copy?.records ?? 0;
   }
@@ -238,7 +248,7 @@ function openRecords(
 }
 
 /** Makes an RDB of JSON lines, line by line, and reads that: see `linesTarget`. */
-async function pipeLines(path: string, pipe: KeyPipe): Promise<number> {
+async function pipeLines(path: string, pipe: KeyPipe, signal: AbortSignal): Promise<number> {
   using file = InputFile.open(path);
   using progress = new Progress(file.stats.size);
   const options = { compress: false, checksum: false, modules: "any" } as const;
@@ -252,6 +262,7 @@ async function pipeLines(path: string, pipe: KeyPipe): Promise<number> {
     lines.push(chunk);
     progress.add(chunk.length);
     await setImmediate();
+    signal.throwIfAborted();
   }
   lines.finish();
   writer.finish();
@@ -269,7 +280,7 @@ type Done = {
   readonly output: Output;
 };
 
-/** On standard error: standard output may be what was asked for. */
+/** Not mixed with what was asked for on standard output. */
 function report({ path, form, target, flags, pipe, records, output }: Done): void {
   const { counts } = pipe;
   const dropped = Object.fromEntries(output.dropped);
@@ -282,7 +293,7 @@ function report({ path, form, target, flags, pipe, records, output }: Done): voi
       records,
       dropped,
     };
-    process.stderr.write(`${JSON.stringify(facts)}\n`);
+    (path === "-" ? process.stderr : process.stdout).write(`${JSON.stringify(facts)}\n`);
     return;
   }
   const parts = [

@@ -14,6 +14,7 @@ import { Recorder, type RecorderEvent } from "../../record/recorder.ts";
 import { SourceFinder } from "../../record/source-finder.ts";
 import { describeCluster, describeStatus, StatusSocket } from "../../record/status.ts";
 import { type ConnectFlags, readConnect } from "../connect.ts";
+import { untilStopped } from "../stop.ts";
 import { StatusLine } from "./status-line.ts";
 
 export type RecordFlags = ConnectFlags & {
@@ -32,24 +33,16 @@ export async function record(text: string, folder: string, flags: RecordFlags): 
     process.stdout.write(`${printAcl(address.kind, flags.user)}\n`);
     return;
   }
-  const stop = new AbortController();
-  const settings: Settings = {
-    ...{ address, folder, signal: stop.signal },
+  const settings = {
+    ...{ address, folder },
     prefer: readFollow(flags.follow),
     connect: readConnect(address, flags),
     fsync: flags.fsync,
     segmentBytes: readSegmentBytes(flags.segmentMb),
   };
   await systemDisk.makeFolder(folder);
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
-    process.once(signal, () => stop.abort(new Failure("ABORTED", `Stopped by ${signal}`)));
-  }
-  try {
-    await (address.kind === "cluster" ? recordCluster(settings) : recordServer(settings));
-  } catch (error) {
-    // What the stop has interrupted is no failure.
-    if (!(error instanceof Failure && error.code === "ABORTED" && stop.signal.aborted)) throw error;
-  }
+  const recordOne = address.kind === "cluster" ? recordCluster : recordServer;
+  await untilStopped((signal) => recordOne({ ...settings, signal }));
 }
 
 type Settings = {

@@ -1,6 +1,7 @@
 import { systemClock } from "../../base/clock.ts";
 import type { ClusterStatus, Status } from "../../record/status.ts";
-import { formatBytes, formatDuration, formatTime, plural } from "../render/text.ts";
+import { LiveLine } from "../render/live-line.ts";
+import { formatBytes, formatDuration, formatTime, plural, printable } from "../render/text.ts";
 
 const redrawMs = 500;
 
@@ -10,24 +11,23 @@ const redrawMs = 500;
  */
 export class StatusLine implements Disposable {
   readonly #status: () => Status | ClusterStatus;
-  readonly #isTerminal = process.stderr.isTTY === true;
+  readonly #line = new LiveLine();
   readonly #timer: NodeJS.Timeout | undefined;
-  #isDrawn = false;
   #before: { readonly atMs: number; readonly offset: number } | undefined;
 
   constructor(status: () => Status | ClusterStatus) {
     this.#status = status;
-    if (this.#isTerminal) this.#timer = setInterval(() => this.#draw(), redrawMs);
+    if (this.#line.isOnTerminal) this.#timer = setInterval(() => this.#draw(), redrawMs);
   }
 
   event({ text, fields }: { text: string; fields: object }): void {
     const ms = systemClock.now();
-    if (!this.#isTerminal) {
+    if (!this.#line.isOnTerminal) {
       process.stderr.write(`${JSON.stringify({ time: new Date(ms).toISOString(), ...fields })}\n`);
       return;
     }
-    this.#clear();
-    process.stderr.write(`${formatTime(ms)}  ${text}\n`);
+    this.#line.clear();
+    process.stderr.write(`${formatTime(ms)}  ${printable(text)}\n`);
   }
 
   #draw(): void {
@@ -40,20 +40,13 @@ export class StatusLine implements Disposable {
         ? ((offset - before.offset) / (nowMs - before.atMs)) * 1000
         : 0;
     this.#before = { atMs: nowMs, offset };
-    this.#clear();
-    const text = `${"shards" in status ? describeShards(status) : describe(status)}  ${formatBytes(Math.round(rate))}/s`;
-    process.stderr.write(text.slice(0, (process.stderr.columns ?? 80) - 1));
-    this.#isDrawn = true;
-  }
-
-  #clear(): void {
-    if (this.#isDrawn) process.stderr.write("\r\x1b[K");
-    this.#isDrawn = false;
+    const text = "shards" in status ? describeShards(status) : describe(status);
+    this.#line.show(`${text}  ${formatBytes(Math.round(rate))}/s`);
   }
 
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
-    this.#clear();
+    this.#line[Symbol.dispose]();
   }
 }
 

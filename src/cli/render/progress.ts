@@ -5,33 +5,25 @@
  * about: a large input, or one that has taken a second already. Writing to a terminal is
  * synchronous, so the line is drawn even while nothing lets the event loop go.
  */
+import { LiveLine, type Terminal } from "./live-line.ts";
 import { formatBytes, formatDuration } from "./text.ts";
 
 const largeBytes = 100_000_000;
 const quietMs = 1000;
-const redrawMs = 100;
-
-type Terminal = {
-  readonly isTTY?: boolean;
-  readonly columns?: number;
-  write(text: string): boolean;
-};
 
 export class Progress implements Disposable {
-  readonly #terminal: Terminal | undefined;
+  readonly #line: LiveLine;
   readonly #now: () => number;
   readonly #startMs: number;
   readonly #totalBytes: number;
   #doneBytes = 0;
-  #drawnMs = 0;
-  #isDrawn = false;
 
   constructor(
     totalBytes: number,
     terminal: Terminal = process.stderr,
     now: () => number = () => performance.now(),
   ) {
-    this.#terminal = terminal.isTTY === true ? terminal : undefined;
+    this.#line = new LiveLine(terminal, now);
     this.#now = now;
     this.#startMs = now();
     this.#totalBytes = totalBytes;
@@ -40,29 +32,24 @@ export class Progress implements Disposable {
   /** Counts bytes that have been read. */
   add(bytes: number): void {
     this.#doneBytes += bytes;
-    if (this.#terminal === undefined) return;
-    const now = this.#now();
-    const isWorthIt = this.#totalBytes >= largeBytes || now - this.#startMs >= quietMs;
-    if (!isWorthIt || now - this.#drawnMs < redrawMs) return;
-    this.#drawnMs = now;
-    this.#draw(this.#terminal, now - this.#startMs);
+    if (!this.#line.isDue) return;
+    const elapsedMs = this.#now() - this.#startMs;
+    if (this.#totalBytes < largeBytes && elapsedMs < quietMs) return;
+    this.#line.show(this.#describe(elapsedMs));
   }
 
-  #draw(terminal: Terminal, elapsedMs: number): void {
+  #describe(elapsedMs: number): string {
     const done = this.#doneBytes;
     const total = Math.max(this.#totalBytes, done);
     const rate = done / Math.max(elapsedMs, 1);
     const percent = Math.floor((100 * done) / Math.max(total, 1));
     const left = formatDuration((total - done) / Math.max(rate, 1e-9));
     const bytes = `${formatBytes(done)} of ${formatBytes(total)}`;
-    const line = `${percent}%  ${bytes}  ${formatBytes(Math.round(rate * 1000))}/s  ${left} left`;
-    terminal.write(`\r\x1b[K${line.slice(0, (terminal.columns || 80) - 1)}`);
-    this.#isDrawn = true;
+    return `${percent}%  ${bytes}  ${formatBytes(Math.round(rate * 1000))}/s  ${left} left`;
   }
 
   /** Takes the line away. */
   [Symbol.dispose](): void {
-    if (this.#isDrawn) this.#terminal?.write("\r\x1b[K");
-    this.#isDrawn = false;
+    this.#line[Symbol.dispose]();
   }
 }
