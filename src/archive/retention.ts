@@ -41,6 +41,7 @@
  * REJECTED. Log that a set older than the window could be rolled forward with: without its end at the
  * window it would be an island, of no use that the set itself does not have.
  */
+import { iso } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
 import type { ObjectInfo } from "../store/store.ts";
 import {
@@ -264,10 +265,6 @@ export function doubtOf(
   const before = past.find((ms) => ms < nowMs - dayMs);
   if (before === undefined || before >= nowMs - dayMs - silenceMs) return undefined;
   return `${now}; the archive knows of that time since less than a day, and before it of nothing newer than ${iso(before)}`;
-}
-
-function iso(ms: number): string {
-  return new Date(ms).toISOString();
 }
 
 /** The catalogue as it is when these have gone. */

@@ -18,10 +18,12 @@
  *
  * All changes of slots are read: some hundred bytes each, and a cluster has few of them.
  */
+
 import { createHash } from "node:crypto";
 import { type Catalogue, windowsOf } from "../archive/catalogue.ts";
 import { type SlotsChange, seenMs, shardInstance } from "../archive/cluster-slots.ts";
 import { intersect, type Span } from "../archive/cluster-windows.ts";
+import { iso } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
 import { findFlushedSlots } from "./cluster-flushes.ts";
 import {
@@ -357,8 +359,4 @@ export function formatRanges(ranges: readonly (readonly [number, number])[]): st
 
 function nearest(ms: number | undefined): Nearest | undefined {
   return ms === undefined ? undefined : { ms, target: iso(ms) };
-}
-
-function iso(ms: number): string {
-  return new Date(ms).toISOString();
 }

@@ -1,4 +1,5 @@
 /** What comes of planning: a plan, or what can be restored instead. */
+
 import type { SetManifest } from "../archive/backup-set.ts";
 import {
   type Catalogue,
@@ -7,6 +8,7 @@ import {
   type Window,
   windowsOf,
 } from "../archive/catalogue.ts";
+import { iso } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
 import type { Position } from "../codec/aof/annotation.ts";
 import type { LogPlace } from "./restore-locate.ts";
@@ -112,8 +114,4 @@ function atTime(ms: number): Nearest {
 
 function atSet({ name, ms }: ListedSet): Nearest {
   return { ms, target: `set:${name}` };
-}
-
-export function iso(ms: number): string {
-  return new Date(ms).toISOString();
 }

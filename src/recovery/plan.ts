@@ -22,17 +22,18 @@
  *      source's clock may have been wrong for an hour, and nothing written since then may be left out for that.
  *   6. A target that several logs have is refused only where none of them can be replayed up to it.
  */
+
 import { createHash } from "node:crypto";
 import type { SetManifest } from "../archive/backup-set.ts";
 import { type Catalogue, type ListedSet, type Piece, withFaults } from "../archive/catalogue.ts";
 import { setObject } from "../archive/layout.ts";
+import { iso } from "../base/clock.ts";
 import { Failure } from "../base/errors.ts";
 import type { Position } from "../codec/aof/annotation.ts";
 import { writeCommands } from "../codec/commands/table.ts";
 import { findHeldStamp } from "./plan-clock.ts";
 import { newestFirst } from "./plan-order.ts";
 import {
-  iso,
   type LogRange,
   type Moment,
   outside,

@@ -17,13 +17,15 @@
  *
  * LIMITS. Masters of a cluster that was restored into have markers of other names, which are not looked for.
  */
+
 import type { Piece } from "../archive/catalogue.ts";
 import type { RdbIndex } from "../archive/object/index-format.ts";
 import type { ObjectReader } from "../archive/object/object-reader.ts";
 import { Slice } from "../base/bytes.ts";
+import { iso } from "../base/clock.ts";
 import type { PositionLine } from "../codec/aof/annotation.ts";
 import { LogScanner } from "../codec/aof/log-scanner.ts";
-import { iso, type LogRange, type Plan } from "./plan-result.ts";
+import type { LogRange, Plan } from "./plan-result.ts";
 import {
   type ArchiveView,
   type CommandPlace,
